@@ -1,0 +1,70 @@
+"""What the optional extras bring, and how to add one that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Extra:
+    """One optional dependency group of the distribution.
+
+    Attributes:
+        name: Its name in ``pip install "robot-policies[name]"``.
+        purpose: What it is for, in a few words.
+        modules: Import name -> distribution name.
+        remedy: What to do when one of them is missing.
+    """
+
+    name: str
+    purpose: str
+    modules: Mapping[str, str]
+    remedy: str
+
+
+_INSTALL = 'install the extra with: pip install -c constraints.txt -e ".[{}]"'
+
+EXTRAS: dict[str, Extra] = {
+    extra.name: extra
+    for extra in (
+        Extra(
+            "sim",
+            "simulated tasks, demonstrations and evaluation",
+            {
+                "mujoco": "mujoco",
+                "robosuite": "robosuite",
+                "gymnasium": "gymnasium",
+                "gym_pusht": "gym-pusht",
+                "pymunk": "pymunk",
+                "pygame": "pygame",
+                "cv2": "opencv-python-headless",
+            },
+            "install the simulators with: make venv (or see 'Simulators' in the README)",
+        ),
+        Extra(
+            "viz",
+            "interactive viewer",
+            {"rerun": "rerun-sdk"},
+            _INSTALL.format("viz"),
+        ),
+        Extra(
+            "distributed",
+            "conversion and evaluation on many machines",
+            {"ray": "ray"},
+            _INSTALL.format("distributed"),
+        ),
+        Extra(
+            "ros",
+            "reading ROS bags",
+            {"rosbags": "rosbags", "mcap": "mcap"},
+            _INSTALL.format("ros"),
+        ),
+    )
+}
+
+
+def extra_of(module: str) -> Extra | None:
+    """Return the extra that brings a module (``"mujoco.egl"`` counts as ``"mujoco"``), or None."""
+    top = module.partition(".")[0]
+    return next((extra for extra in EXTRAS.values() if top in extra.modules), None)

@@ -1,0 +1,260 @@
+"""Compose a Hydra configuration for one command, with errors that say what to type instead.
+
+Only Hydra's composition is used: nothing changes the working directory, creates an ``outputs/`` folder or
+configures logging, so relative paths in a configuration mean what they mean in the shell.
+
+    config = compose_config("train", argv, examples=("+experiment=lift_demo",))
+
+``argv`` holds Hydra overrides (``trainer.steps=2000``, ``policy=unet``, ``+experiment=lift_demo``) and these
+options: ``--help``, ``--cfg`` (print the resolved configuration) and ``--config-dir DIR`` (a folder with more
+groups and presets, searched after the built-in ones).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import robot_configs
+from robot_datasets.errors import unknown_name
+from robot_policies.cli.hydra_help import help_text
+from robot_policies.configuration import ConfigError
+
+CONFIG_FOLDER = Path(robot_configs.__file__).parent
+_OPTIONS = ("--help", "--cfg", "--config-dir")
+
+
+@dataclass
+class _Request:
+    """The command line, taken apart."""
+
+    overrides: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=lambda: [CONFIG_FOLDER])
+    show_help: bool = False
+    show_config: bool = False
+
+
+def compose_config(
+    config_name: str, argv: Sequence[str], *, about: str = "", examples: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the resolved configuration of a command as a plain tree of dicts, lists and scalars.
+
+    Args:
+        config_name: Primary configuration, e.g. ``"train"`` for ``robot_configs/train.yaml``.
+        argv: Overrides and options as typed after the subcommand.
+        about: One or two sentences for ``--help``; empty takes the comment at the head of the YAML file.
+        examples: Overrides to show in ``--help``, one example per string.
+
+    Raises:
+        ConfigError: An override is malformed, names an unknown key, group or option (with the nearest
+            match), or a value without a default was not given.
+        SystemExit: With status 0, after ``--help`` or ``--cfg`` printed what they were asked for.
+    """
+    request = _parse(argv)
+    groups = find_groups(request.folders)
+    overrides = [_check_group(text, groups, config_name, request.folders) for text in request.overrides]
+    if request.show_help:
+        defaults = OmegaConf.to_yaml(_compose(config_name, [], request.folders))
+        shown = {g: _fitting_options(g, options, config_name, request.folders) for g, options in groups.items()}
+        head = about or _head_comment(request.folders, config_name)
+        print(help_text(config_name, head, shown, defaults, examples))
+        raise SystemExit(0)
+    try:
+        config = _compose(config_name, overrides, request.folders)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_diagnose(error, config_name, overrides, groups, request.folders)) from error
+    if request.show_config:
+        print(_yaml(config), end="")
+        raise SystemExit(0)
+    return _to_plain(config, config_name)
+
+
+def find_groups(folders: Sequence[Path] = (CONFIG_FOLDER,)) -> dict[str, list[str]]:
+    """Return every configuration group and its options, e.g. ``{"policy": ["mlp", "unet"]}``."""
+    groups: dict[str, set[str]] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.yaml")):
+            group = path.parent.relative_to(folder).as_posix()
+            if group != ".":
+                groups.setdefault(group, set()).add(path.stem)
+    return {group: sorted(options) for group, options in sorted(groups.items())}
+
+
+def _parse(argv: Sequence[str]) -> _Request:
+    request = _Request()
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        option, _, value = word.partition("=")
+        if word in ("-h", "--help"):
+            request.show_help = True
+        elif word == "--cfg":
+            request.show_config = True
+        elif option == "--config-dir":
+            given = value or (rest.pop(0) if rest else "")
+            if not given or not Path(given).is_dir():
+                raise ConfigError(f"--config-dir: '{given}' is not a folder; give one that holds YAML presets")
+            request.folders.append(Path(given).resolve())
+        elif word.startswith("-"):
+            raise ConfigError(unknown_name("option", word, _OPTIONS))
+        elif "=" not in word and not word.startswith("~"):
+            raise ConfigError(f"'{word}' is not an override; expected key=value, e.g. seed=1 (see --help)")
+        else:
+            request.overrides.append(word)
+    return request
+
+
+def _parse_override(text: str) -> Override:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        key, _, value = text.partition("=")
+        raise ConfigError(
+            f"cannot read '{text}' ({_first_line(error)}); quote values with special characters: "
+            f"'{key}=\"{value}\"'"
+        ) from error
+    if override.is_sweep_override():
+        raise ConfigError(
+            f"'{text}' asks for several runs, which this command does not do; give one value, "
+            "or a list as key=[a,b]"
+        )
+    return override
+
+
+def _check_group(text: str, groups: dict[str, list[str]], config_name: str, folders: list[Path]) -> str:
+    """Check the option of a group override; add or drop the ``+`` so that both spellings work."""
+    override = _parse_override(text)
+    group = override.key_or_group
+    if group not in groups or override.type not in (OverrideType.CHANGE, OverrideType.ADD):
+        return text
+    value = override.value()
+    if value is not None:
+        for option in value if isinstance(value, list) else [value]:
+            if str(option) not in groups[group]:
+                raise ConfigError(unknown_name(f"option of '{group}'", option, groups[group]))
+            if str(option) not in _fitting_options(group, groups[group], config_name, folders):
+                raise ConfigError(f"{group}={option} is a preset of another command, not of '{config_name}'")
+    bare = text.removeprefix("+")
+    return bare if group in _default_groups(config_name, folders) else f"+{bare}"
+
+
+def _compose(config_name: str, overrides: list[str], folders: Sequence[Path]) -> DictConfig:
+    home = _primary(folders, config_name).parent  # Hydra looks for the primary configuration only here
+    others = ",".join(f'"file://{folder}"' for folder in folders if folder != home)
+    search = [f"hydra.searchpath=[{others}]"] if others else []
+    with initialize_config_dir(str(home), version_base="1.3", job_name=config_name):
+        return compose(config_name, [*search, *overrides])
+
+
+def _diagnose(
+    error: Exception, config_name: str, overrides: list[str], groups: dict[str, list[str]], folders: list[Path]
+) -> str:
+    """Find the override to blame: compose the groups alone, then look every other key up."""
+    parsed = [_parse_override(text) for text in overrides]
+    chosen = [o.input_line for o in parsed if o.key_or_group in groups and o.input_line]
+    try:
+        config = _compose(config_name, chosen, folders)
+    except (HydraException, OmegaConfBaseException) as group_error:
+        return _first_line(group_error)
+    keys = flat_keys(OmegaConf.to_container(config, resolve=False))
+    for override in parsed:
+        key = override.key_or_group
+        if key not in groups and key not in keys and override.type in (OverrideType.CHANGE, OverrideType.DEL):
+            leaves = [k for k in keys if not any(other.startswith(f"{k}.") for other in keys)]
+            near = unknown_name("key", key, [*leaves, *groups])
+            return f"{near.partition(' Available:')[0].rstrip('.')} (see: {config_name} --help)"
+    return _first_line(error)
+
+
+def flat_keys(tree: Any, prefix: str = "") -> list[str]:
+    """Return the dotted keys of a nested mapping, inner nodes included: ``["trainer", "trainer.lr"]``."""
+    if not isinstance(tree, dict):
+        return []
+    keys: list[str] = []
+    for name, value in tree.items():
+        keys += [f"{prefix}{name}", *flat_keys(value, f"{prefix}{name}.")]
+    return keys
+
+
+def _to_plain(config: DictConfig, config_name: str) -> dict[str, Any]:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        example = f"{missing[0]}=..."
+        raise ConfigError(f"no value for {', '.join(missing)}; give it: robot-policies {config_name} {example}")
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _yaml(config: DictConfig) -> str:
+    try:
+        return OmegaConf.to_yaml(config, resolve=True)
+    except OmegaConfBaseException:  # an interpolation of a value that was not given yet: show it as written
+        return OmegaConf.to_yaml(config)
+
+
+def _primary(folders: Sequence[Path], config_name: str) -> Path:
+    for folder in folders:
+        if (folder / f"{config_name}.yaml").is_file():
+            return folder / f"{config_name}.yaml"
+    raise ConfigError(f"no configuration '{config_name}.yaml' in {', '.join(map(str, folders))}")
+
+
+def _default_groups(config_name: str, folders: Sequence[Path]) -> set[str]:
+    """Groups in the defaults list of the primary configuration."""
+    defaults = OmegaConf.load(_primary(folders, config_name)).get("defaults") or []
+    names = [str(next(iter(entry))) for entry in defaults if not isinstance(entry, str)]
+    return {name.removeprefix("optional ").partition("@")[0].lstrip("/") for name in names}
+
+
+def _fitting_options(
+    group: str, options: list[str], config_name: str, folders: Sequence[Path]
+) -> list[str]:
+    """The options of a group that belong to this command.
+
+    A group of the defaults list always does. A ``@package _global_`` preset does if it touches nothing
+    that the command does not have.
+    """
+    groups = _default_groups(config_name, folders)
+    if group in groups:
+        return options
+    primary = OmegaConf.load(_primary(folders, config_name))
+    keys = {str(key) for key in primary} | groups
+    fitting = []
+    for option in options:
+        path = next(f for d in folders if (f := d / group / f"{option}.yaml").is_file())
+        if "@package _global_" not in path.read_text(encoding="utf-8"):
+            continue
+        preset = OmegaConf.load(path)
+        touched = {str(key) for key in preset if key != "defaults"}
+        for entry in preset.get("defaults") or []:
+            if not isinstance(entry, str):
+                touched.add(str(next(iter(entry))).removeprefix("override ").lstrip("/").partition("@")[0])
+        if touched <= keys:
+            fitting.append(option)
+    return fitting
+
+
+def _head_comment(folders: Sequence[Path], config_name: str) -> str:
+    lines: list[str] = []
+    for line in _primary(folders, config_name).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").rstrip())
+    return "\n".join(line for line in lines if not line.startswith("@package"))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

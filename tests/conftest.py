@@ -1,0 +1,40 @@
+"""What every test shares: one thread per process, reproducible property tests, the real data's folder."""
+
+import os
+
+# Before anything imports torch or a BLAS: two test processes share two cores, and one thread per process
+# also keeps the order of floating-point sums the same everywhere.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# The same examples in every run; no deadline, because a loaded machine is not a bug.
+settings.register_profile(
+    "house",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real demonstrations, which is no part of the repository; skips when it is absent."""
+    folder = Path(os.environ.get("ROBOT_POLICIES_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real demonstrations at {folder}; set ROBOT_POLICIES_TEST_DATA to their folder")
+    return folder
