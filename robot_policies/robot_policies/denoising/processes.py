@@ -1,0 +1,294 @@
+"""Noise processes: how data is noised in training and what a network's output means.
+
+Every process is written in one form, x = alpha * a + sigma * n with data a and standard normal n, so that
+one sampler serves them all. A process fixes three things: the noise levels (alpha, sigma) and the number
+`time` by which the network knows them, the distribution of levels in training, and the parameterisation,
+that is the regression target of the network and how the data is recovered from its output F:
+
+    epsilon   F = n                       a = (x - sigma F) / alpha
+    sample    F = a                       a = F
+    v         F = alpha n - sigma a       a = alpha x - sigma F          (alpha^2 + sigma^2 = 1)
+    flow      F = n - a                   a = x - sigma F                (alpha + sigma = 1)
+    EDM       F = (a - c_skip x) / c_out  a = c_skip x + c_out F         (alpha = 1)
+
+`DiffusionProcess` is DDPM's discrete, variance-preserving process (Ho et al., 2020), `EdmProcess` that of
+Karras et al. (2022), `FlowProcess` rectified flow (Liu et al., 2023) with openpi's time convention.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from robot_policies.configuration import ConfigError, Registry
+
+
+class Levels(NamedTuple):
+    """Noise levels of a sampling grid or of a batch; float tensors of one shape.
+
+    On a grid, index 0 is the noisiest level and the last one is clean (alpha 1, sigma 0, time unused).
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+    time: Tensor
+
+
+class NoisyBatch(NamedTuple):
+    """A training example: network input (B, T, A), time (B,), regression target (B, T, A)."""
+
+    network_input: Tensor
+    time: Tensor
+    target: Tensor
+
+
+class Process(Protocol):
+    """The interface samplers and policies use; `Levels` given here hold (B, 1, 1) or scalar tensors.
+
+    Sampling starts from standard normal noise times `initial_scale`.
+    """
+
+    @property
+    def initial_scale(self) -> float:
+        """Standard deviation of a chunk at the noisiest level."""
+        ...
+
+    def training_batch(self, data: Tensor) -> NoisyBatch:
+        """Noise data (B, T, A) at random levels."""
+        ...
+
+    def network_input(self, x: Tensor, levels: Levels) -> Tensor:
+        """Scale a noisy chunk to what the network expects."""
+        ...
+
+    def recover(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+        """Estimate the data from the network's output and the (unscaled) noisy chunk."""
+        ...
+
+    def grid(self, steps: int) -> Levels:
+        """Return steps + 1 levels from the noisiest one down to clean data."""
+        ...
+
+
+def squared_cosine_betas(steps: int, max_beta: float = 0.999) -> Tensor:
+    """Cosine schedule of Nichol & Dhariwal (2021), diffusers' ``squaredcos_cap_v2``; (steps,) float32."""
+
+    def alpha_bar(t: float) -> float:
+        return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    betas = [min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), max_beta) for i in range(steps)]
+    return torch.tensor(betas, dtype=torch.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionProcessConfig:
+    """DDPM's process.
+
+    Attributes:
+        train_steps: Number of diffusion steps K.
+        prediction: Parameterisation of the network.
+        beta_schedule: ``squared_cosine`` (Diffusion Policy) or ``linear`` (1e-4 to 0.02; DDPM).
+        spacing: Which of the K steps a shorter grid uses, as named in diffusers: ``leading`` (Diffusion
+            Policy's DDIM; never starts at the noisiest step), ``trailing`` (starts there), ``linspace``.
+    """
+
+    train_steps: int = 100
+    prediction: Literal["epsilon", "sample", "v"] = "epsilon"
+    beta_schedule: Literal["squared_cosine", "linear"] = "squared_cosine"
+    spacing: Literal["leading", "trailing", "linspace"] = "leading"
+
+
+class DiffusionProcess:
+    """Discrete variance-preserving diffusion with K levels; `time` is the step k in 0..K-1."""
+
+    def __init__(self, config: DiffusionProcessConfig) -> None:
+        if config.train_steps < 1:
+            raise ConfigError(f"policy.process.train_steps must be >= 1, got {config.train_steps}")
+        self.config = config
+        if config.beta_schedule == "linear":
+            betas = torch.linspace(1e-4, 0.02, config.train_steps)
+        else:
+            betas = squared_cosine_betas(config.train_steps)
+        alpha_bar = torch.cumprod(1.0 - betas, dim=0)
+        self.alphas, self.sigmas = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    @property
+    def initial_scale(self) -> float:
+        """1: noise and normalised data have about unit variance."""
+        return 1.0
+
+    def training_batch(self, data: Tensor) -> NoisyBatch:
+        """Draw k uniformly per sample and return the noised data and target."""
+        k = torch.randint(self.config.train_steps, (data.shape[0],), device=data.device)
+        alpha = self.alphas.to(data)[k][:, None, None]
+        sigma = self.sigmas.to(data)[k][:, None, None]
+        noise = torch.randn_like(data)
+        x = alpha * data + sigma * noise
+        target = {"epsilon": noise, "sample": data}.get(self.config.prediction)
+        if target is None:
+            target = alpha * noise - sigma * data
+        return NoisyBatch(x, k.to(data.dtype), target)
+
+    def network_input(self, x: Tensor, levels: Levels) -> Tensor:
+        """The noisy chunk itself."""
+        return x
+
+    def recover(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+        """Estimate the data; see the module docstring."""
+        if self.config.prediction == "epsilon":
+            return (x - levels.sigma * output) / levels.alpha
+        if self.config.prediction == "sample":
+            return output
+        return levels.alpha * x - levels.sigma * output
+
+    def grid_steps(self, steps: int) -> Tensor:
+        """Diffusion steps k of a grid, descending; (steps,) int64."""
+        total = self.config.train_steps
+        if not 1 <= steps <= total:
+            raise ConfigError(f"sampler.steps must be between 1 and train_steps={total}, got {steps}")
+        if self.config.spacing == "leading":
+            return (torch.arange(steps) * (total // steps)).flip(0)
+        if self.config.spacing == "trailing":
+            return torch.arange(total, 0, -total / steps, dtype=torch.float64).round().long()[:steps] - 1
+        return torch.linspace(0, total - 1, steps, dtype=torch.float64).round().long().flip(0)
+
+    def grid(self, steps: int) -> Levels:
+        """Levels of `grid_steps`, then clean data."""
+        k = self.grid_steps(steps)
+        zero = torch.zeros(1)
+        return Levels(
+            torch.cat([self.alphas[k], zero + 1]), torch.cat([self.sigmas[k], zero]), torch.cat([k.float(), zero])
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdmProcessConfig:
+    """Karras et al.'s process.
+
+    Attributes:
+        sigma_data: Standard deviation of the normalised data.
+        sigma_min: Smallest noise level of the sampling grid.
+        sigma_max: Largest noise level of the sampling grid.
+        rho: Curvature of the grid; larger spends more steps at small noise.
+        sigma_median: Median of the log-normal distribution of training levels.
+        sigma_log_std: Standard deviation of ln(sigma) in training.
+    """
+
+    sigma_data: float = 0.5
+    sigma_min: float = 0.02
+    sigma_max: float = 20.0
+    rho: float = 5.0
+    sigma_median: float = 0.5
+    sigma_log_std: float = 1.08
+
+
+class EdmProcess:
+    """Variance-exploding diffusion with EDM preconditioning; `time` is 10 ln(sigma)."""
+
+    def __init__(self, config: EdmProcessConfig) -> None:
+        if not 0 < config.sigma_min < config.sigma_max:
+            raise ConfigError(
+                f"policy.process needs 0 < sigma_min < sigma_max, got {config.sigma_min} and {config.sigma_max}"
+            )
+        self.config = config
+
+    def _skip_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        data_var = self.config.sigma_data**2
+        total = sigma**2 + data_var
+        return data_var / total, sigma * self.config.sigma_data / total.sqrt()
+
+    @property
+    def initial_scale(self) -> float:
+        """sigma_max."""
+        return self.config.sigma_max
+
+    def training_batch(self, data: Tensor) -> NoisyBatch:
+        """Draw sigma log-normally per sample; the target has unit weight, EDM's lambda = 1 / c_out^2."""
+        log_sigma = math.log(self.config.sigma_median) + self.config.sigma_log_std * torch.randn(
+            data.shape[0], device=data.device, dtype=data.dtype
+        )
+        sigma = log_sigma.exp()[:, None, None]
+        x = data + sigma * torch.randn_like(data)
+        c_skip, c_out = self._skip_out(sigma)
+        levels = Levels(torch.ones_like(sigma), sigma, 10 * log_sigma)
+        return NoisyBatch(self.network_input(x, levels), levels.time, (data - c_skip * x) / c_out)
+
+    def network_input(self, x: Tensor, levels: Levels) -> Tensor:
+        """c_in * x, of unit variance at every level when the data has standard deviation sigma_data."""
+        return x / (levels.sigma**2 + self.config.sigma_data**2).sqrt()
+
+    def recover(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+        """c_skip x + c_out F."""
+        c_skip, c_out = self._skip_out(levels.sigma)
+        return c_skip * x + c_out * output
+
+    def grid(self, steps: int) -> Levels:
+        """Karras' grid: sigma^(1/rho) falls linearly from sigma_max to sigma_min, then 0."""
+        if steps < 1:
+            raise ConfigError(f"sampler.steps must be >= 1, got {steps}")
+        c = self.config
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1).double()
+        high, low = c.sigma_max ** (1 / c.rho), c.sigma_min ** (1 / c.rho)
+        sigma = ((high + ramp * (low - high)) ** c.rho).float()
+        zero = torch.zeros(1)
+        sigmas = torch.cat([sigma, zero])
+        return Levels(torch.ones_like(sigmas), sigmas, torch.cat([10 * sigma.log(), zero]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowProcessConfig:
+    """Rectified flow from noise (t = 1) to data (t = 0).
+
+    Attributes:
+        time_distribution: ``uniform``, or ``beta``: t = 0.999 Beta(1.5, 1) + 0.001 as in pi-0
+            (Black et al., 2024), which favours noisy levels.
+    """
+
+    time_distribution: Literal["uniform", "beta"] = "uniform"
+
+
+class FlowProcess:
+    """Straight interpolation x = (1 - t) a + t n; `time` is 100 t."""
+
+    def __init__(self, config: FlowProcessConfig) -> None:
+        self.config = config
+
+    @property
+    def initial_scale(self) -> float:
+        """1."""
+        return 1.0
+
+    def training_batch(self, data: Tensor) -> NoisyBatch:
+        """Draw t per sample; the target is the velocity n - a."""
+        t = torch.rand(data.shape[0], device=data.device, dtype=data.dtype)
+        if self.config.time_distribution == "beta":
+            # Beta(1.5, 1) has CDF t^1.5.
+            t = 0.999 * t ** (1 / 1.5) + 0.001
+        noise = torch.randn_like(data)
+        sigma = t[:, None, None]
+        return NoisyBatch((1 - sigma) * data + sigma * noise, 100 * t, noise - data)
+
+    def network_input(self, x: Tensor, levels: Levels) -> Tensor:
+        """The noisy chunk itself."""
+        return x
+
+    def recover(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
+        """x - t F."""
+        return x - levels.sigma * output
+
+    def grid(self, steps: int) -> Levels:
+        """Evenly spaced t from 1 to 0."""
+        if steps < 1:
+            raise ConfigError(f"sampler.steps must be >= 1, got {steps}")
+        t = torch.linspace(1, 0, steps + 1)
+        return Levels(1 - t, t, 100 * t)
+
+
+processes: Registry[Process] = Registry("noise process")
+processes.register("diffusion", DiffusionProcessConfig)(DiffusionProcess)
+processes.register("edm", EdmProcessConfig)(EdmProcess)
+processes.register("flow", FlowProcessConfig)(FlowProcess)

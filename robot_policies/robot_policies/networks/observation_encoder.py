@@ -1,0 +1,46 @@
+"""From an observation window to one vector per time step: what every denoising network is conditioned on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robot_datasets.features import is_image
+from robot_policies.networks.vision import image_encoders
+from robot_policies.normalizer import Normalizer
+from robot_policies.spec import PolicySpec
+
+
+class ObservationEncoder(nn.Module):
+    """Concatenate normalised low-dimensional features and one encoder's output per camera.
+
+    Cameras do not share weights. Features are taken in the spec's order.
+
+    Attributes:
+        out_dim: D, width of one encoded observation.
+    """
+
+    def __init__(self, spec: PolicySpec, image_config: Mapping[str, Any] | None) -> None:
+        super().__init__()
+        self.low_dim = [name for name in spec.observation if not is_image(name)]
+        self.cameras = [name for name in spec.observation if is_image(name)]
+        self.out_dim = sum(spec.observation[name].shape[0] for name in self.low_dim)
+        self.image_encoders = nn.ModuleDict()
+        for name in self.cameras:
+            encoder = image_encoders.build(
+                image_config or {}, where="policy.image_encoder", channels=spec.observation[name].shape[2]
+            )
+            self.image_encoders[name.replace(".", "/")] = encoder
+            self.out_dim += encoder.head.out_features  # type: ignore[union-attr, operator]
+
+    def forward(self, observation: Mapping[str, Tensor], normalizer: Normalizer) -> Tensor:
+        """Encode observations (B, T_o, ...) in physical units to (B, T_o, D)."""
+        parts = [normalizer[name].normalize(observation[name].float()) for name in self.low_dim]
+        for name in self.cameras:
+            images = observation[name]
+            encoded = self.image_encoders[name.replace(".", "/")](images.flatten(0, 1))
+            parts.append(encoded.unflatten(0, images.shape[:2]))
+        return torch.cat(parts, dim=-1)

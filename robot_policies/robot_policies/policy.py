@@ -1,0 +1,138 @@
+"""The policy contract: a loss for the trainer, an action chunk for everyone else.
+
+A batch (see `robot_policies.spec.PolicySpec` for the time window; B is the batch size)::
+
+    batch["observation.state"]          (B, T_o, D)         float32, physical units
+    batch["observation.images.<cam>"]   (B, T_o, C, H, W)   uint8
+    batch["action"]                     (B, T_p, A)         float32, physical units
+    batch["action_is_pad"]              (B, T_p)            bool, True where the episode's edge was repeated
+
+Normalisation lives inside the policy and travels with its weights: callers see physical units only.
+A policy owns no optimiser, device, EMA or logger; those belong to the trainer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robot_policies.spec import PolicySpec, SpecError
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOutput:
+    """A scalar to minimise and its named terms (detached), every one of which is logged."""
+
+    loss: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionChunk:
+    """A predicted window of actions.
+
+    Attributes:
+        actions: (B, T_p, A) in physical units. Index T_o - 1 is the action for now.
+        n_network_calls: Forward passes of the denoising network that this chunk cost.
+        energy: (B,) uncertainty score, for policies that have one.
+        samples: (B, S, T_p, A) candidate chunks, for policies that draw several.
+        predicted_frames: (B, T, C, H, W) uint8, for policies that predict video.
+    """
+
+    actions: Tensor
+    n_network_calls: int
+    energy: Tensor | None = None
+    samples: Tensor | None = None
+    predicted_frames: Tensor | None = None
+
+
+class Policy(nn.Module, ABC):
+    """A model that maps the last T_o observations to the next T_p actions."""
+
+    spec: PolicySpec
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @abstractmethod
+    def compute_loss(self, batch: Mapping[str, Tensor]) -> LossOutput:
+        """Return the training loss of a batch; draws noise from torch's global generator."""
+
+    @abstractmethod
+    def predict_chunk(
+        self,
+        observation: Mapping[str, Tensor],
+        *,
+        goal: Mapping[str, Tensor] | None = None,
+        generator: Generators = None,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> ActionChunk:
+        """Predict an action chunk, without gradients.
+
+        Args:
+            observation: The spec's observation features, (B, T_o, ...), physical units.
+            goal: Goal features, for goal-conditioned policies.
+            generator: Source of noise. One generator per row makes each row's noise independent of what
+                else is in the batch, which evaluation uses so that results do not depend on batch size.
+            sampler: Replaces the policy's default sampler, e.g. ``{"type": "ddim", "steps": 8}``.
+
+        Raises:
+            SpecError: An observation feature is missing or has another shape.
+        """
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Optimiser groups; biases, norms and embeddings are not decayed in transformers."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "weight_decay": weight_decay}]
+
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def check_observation(self, observation: Mapping[str, Tensor]) -> int:
+        """Return the batch size; raise `SpecError` unless every feature has the spec's shape."""
+        batch_sizes = set()
+        for name, feature in self.spec.observation.items():
+            value = observation.get(name)
+            if value is None:
+                raise SpecError(
+                    f"observation '{name}' is missing; got {', '.join(sorted(observation)) or 'nothing'}"
+                )
+            shape = feature.shape
+            if name.startswith("observation.images."):
+                shape = (shape[2], shape[0], shape[1])
+            expected = (self.spec.n_obs_steps, *shape)
+            if tuple(value.shape[1:]) != expected:
+                raise SpecError(
+                    f"observation '{name}' has shape {tuple(value.shape)}, expected (B, {', '.join(map(str, expected))})"
+                )
+            batch_sizes.add(value.shape[0])
+        if len(batch_sizes) != 1:
+            raise SpecError(f"observation features have different batch sizes: {sorted(batch_sizes)}")
+        return batch_sizes.pop()
+
+
+def draw_normal(shape: Sequence[int], *, generator: Generators, like: Tensor) -> Tensor:
+    """Standard normal noise of `shape` on the device and dtype of `like`; one generator per row if given.
+
+    Noise is drawn on the generator's own device (CPU by default) so that a seed means the same
+    everywhere.
+    """
+    if generator is None:
+        return torch.randn(tuple(shape), device=like.device, dtype=like.dtype)
+    if isinstance(generator, torch.Generator):
+        noise = torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=torch.float32)
+    else:
+        if len(generator) != shape[0]:
+            raise ValueError(f"got {len(generator)} generators for a batch of {shape[0]}")
+        noise = torch.stack(
+            [torch.randn(tuple(shape[1:]), generator=g, device=g.device) for g in generator]
+        )
+    return noise.to(device=like.device, dtype=like.dtype)
