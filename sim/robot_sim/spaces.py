@@ -1,0 +1,24 @@
+"""Gymnasium spaces from features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gymnasium
+import numpy as np
+
+from robot_datasets.features import Feature
+
+
+def observation_space(features: Mapping[str, Feature]) -> gymnasium.spaces.Dict:
+    """Return the space of observations with these features.
+
+    Images range over their dtype; other features are unbounded, because states such as a tilted pose or a
+    pushed object have no limit that a task could promise.
+    """
+    boxes: dict[str, gymnasium.Space[np.ndarray]] = {}
+    for name, feature in features.items():
+        dtype = np.dtype(feature.dtype)
+        low, high = (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        boxes[name] = gymnasium.spaces.Box(low, high, feature.shape, dtype.type)
+    return gymnasium.spaces.Dict(boxes)

@@ -1,0 +1,1 @@
+"""Tasks, one file each; `robot_sim.registry` finds them by name."""
