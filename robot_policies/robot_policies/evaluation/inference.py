@@ -1,0 +1,59 @@
+"""Answers chunk requests of many episodes with one call of the policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from robot_policies.evaluation.episode import ChunkRequest
+from robot_policies.policy import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The chunks of one batch.
+
+    Attributes:
+        chunks: (B, T_p, A) in physical units.
+        n_network_calls: Forward passes of the network that the batch cost.
+        latency_s: Wall time from observations in RAM to actions in RAM [s].
+    """
+
+    chunks: np.ndarray
+    n_network_calls: int
+    latency_s: float
+
+
+def episode_generator(seed: int, policy_seed: int) -> torch.Generator:
+    """The source of an episode's policy noise: fixed by both seeds, unlike any other episode's.
+
+    It lives on the CPU, so that a seed means the same noise on every device.
+    """
+    mixed = np.random.SeedSequence([seed, policy_seed]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
+
+
+def predict(
+    policy: Policy,
+    requests: Sequence[ChunkRequest],
+    generators: Sequence[torch.Generator],
+    *,
+    sampler: Mapping[str, Any] | None,
+    device: torch.device,
+) -> Prediction:
+    """Predict one chunk per request; row i draws its noise from ``generators[i]``."""
+    names = requests[0].observation
+    windows = {name: np.stack([request.observation[name] for request in requests]) for name in names}
+    started = time.perf_counter()
+    with torch.inference_mode():
+        observation = {name: torch.from_numpy(window).to(device) for name, window in windows.items()}
+        chunk = policy.predict_chunk(observation, generator=generators, sampler=sampler)
+        actions = chunk.actions.float().cpu().numpy()
+    return Prediction(
+        chunks=actions, n_network_calls=chunk.n_network_calls, latency_s=time.perf_counter() - started
+    )

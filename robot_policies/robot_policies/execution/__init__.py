@@ -1,0 +1,1 @@
+"""From action chunks to actions: the executors that simulation and the robot share."""
