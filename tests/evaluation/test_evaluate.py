@@ -77,7 +77,7 @@ def test_an_exception_is_a_failed_episode(policy, point_mass):
     assert [r.seed for r in failed] == [1002, 1003]
     assert "fell off the plane (seed 1002)" in failed[0].failure
     assert "Traceback" in failed[0].failure_details
-    assert failed[0].score == 0 and not failed[0].success and failed[0].steps == 2
+    assert (failed[0].score, failed[0].success, failed[0].steps) == (0, False, 2)
     for a, b in zip(clean, results, strict=True):
         assert b.failure or a.success_step == b.success_step
 
@@ -87,7 +87,8 @@ def test_a_dying_worker_costs_one_episode(policy, point_mass):
     clean = evaluate_policy(policy, point_mass(), SEEDS, workers=0, n_envs=4)
     results = evaluate_policy(policy, point_mass(dies=(1001,)), SEEDS, workers=2, n_envs=4)
     assert [r.seed for r in results if r.failure] == [1001]
-    assert "died 2 times" in results[1].failure and "SIGKILL" in results[1].failure
+    assert "died 2 times" in results[1].failure
+    assert "SIGKILL" in results[1].failure
     for a, b in zip(clean, results, strict=True):
         assert b.failure or a.success_step == b.success_step
 
@@ -106,7 +107,8 @@ def test_nan_from_the_policy_is_a_failed_episode(policy, point_mass):
     policy.spoil_call = 1
     results = evaluate_policy(policy, point_mass(), SEEDS, workers=0, n_envs=4)
     assert [r.seed for r in results if r.failure] == [1000]
-    assert "NaN" in results[0].failure and results[0].steps == 0
+    assert "NaN" in results[0].failure
+    assert results[0].steps == 0
 
 
 def test_max_reward_score(policy, point_mass):

@@ -110,7 +110,8 @@ class SlotHost:
             if verb == "start":
                 return self._runner(slot).start(argument)
             return self._runners[slot].advance(argument)
-        except Exception as error:  # the boundary: whatever a simulator raises is a result, not a crash
+        # The boundary: whatever a simulator raises is a result, not a crash.
+        except Exception as error:  # noqa: BLE001
             return self._failed(slot, error)
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ from robot_policies.execution.executor import build_executor
 from robot_policies.policy import Policy
 
 if TYPE_CHECKING:
-    from robot_sim.task import TaskEnv, TaskSpec
+    from robot_sim.task import TaskEnv
 
 ENVIRONMENTS_DEFAULT = 16
 # A worker may be killed from outside (out of memory), so an episode gets a second chance before it is
@@ -94,7 +94,10 @@ def evaluate_policy(
     make_env = RegisteredTask(name=task, options=dict(task_options or {})) if isinstance(task, str) else task
     plan = RolloutPlan(make_env=make_env, spec=policy.spec, executor=executor)
     n_envs = min(len(seeds), n_envs or ENVIRONMENTS_DEFAULT)
-    with _open_pool(plan, workers=min(workers, n_envs), timeout_s=timeout_s) as pool, _evaluating(policy, device):
+    with (
+        _open_pool(plan, workers=min(workers, n_envs), timeout_s=timeout_s) as pool,
+        _evaluating(policy, device),
+    ):
         spec = pool.task_spec
         policy.spec.require(spec.features, fps=spec.fps, who=f"task '{spec.name}'")
         rollout = _Rollout(pool, policy, sampler, torch.device(device), policy_seed, on_result)
@@ -179,9 +182,7 @@ class _Rollout:
             return
         requests = [run.request for _, run in waiting if run.request is not None]
         generators = [run.generator for _, run in waiting]
-        prediction = predict(
-            self._policy, requests, generators, sampler=self._sampler, device=self._device
-        )
+        prediction = predict(self._policy, requests, generators, sampler=self._sampler, device=self._device)
         for (slot, run), chunk in zip(waiting, prediction.chunks, strict=True):
             run.request = None
             run.latencies_s.append(prediction.latency_s)

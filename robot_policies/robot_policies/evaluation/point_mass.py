@@ -11,10 +11,13 @@ import gymnasium
 import numpy as np
 
 from robot_datasets.features import STATE, Feature
+from robot_sim.spaces import observation_space
 from robot_sim.task import Observation, TaskEnv, TaskSpec
 
 POSITION = Feature(dtype="float32", shape=(2,), names=("x", "y"), units=("m",), frame="world")
-VELOCITY = Feature(dtype="float32", shape=(2,), names=("x", "y"), units=("m/s",), frame="world", meaning="velocity")
+VELOCITY = Feature(
+    dtype="float32", shape=(2,), names=("x", "y"), units=("m/s",), frame="world", meaning="velocity"
+)
 GOAL_RADIUS = 0.05
 FPS = 10.0
 
@@ -56,7 +59,7 @@ class PointMass(TaskEnv):
             embodiment="point",
             instruction="bring the point to the origin",
         )
-        self.observation_space = gymnasium.spaces.Dict({STATE: gymnasium.spaces.Box(-np.inf, np.inf, (2,))})
+        self.observation_space = observation_space(self.task_spec.observation)
         self.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
         self._size = image_size
         self._trouble = {"raises": raises, "dies": dies, "hangs": hangs}

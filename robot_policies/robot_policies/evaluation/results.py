@@ -52,7 +52,9 @@ class EpisodeResult:
     policy_latency_ms: float | None
     failure: str = ""
     failure_details: str = ""
-    actions: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False)
+    actions: np.ndarray = field(
+        default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False
+    )
     rewards: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     @classmethod

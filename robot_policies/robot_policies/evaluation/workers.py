@@ -52,7 +52,8 @@ def serve(connection: Connection, plan: RolloutPlan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
     try:
         host = SlotHost(plan)
-    except Exception as error:  # reported to the main process, which raises it there
+    # Reported to the main process, which raises it there.
+    except Exception as error:  # noqa: BLE001
         connection.send(("refused", (isinstance(error, UserError), str(error), traceback.format_exc())))
         return
     connection.send(("ready", host.task_spec))
@@ -173,10 +174,11 @@ class ProcessPool:
         self._awaited: set[int] = set()
         try:
             self._workers = [Worker(plan) for _ in range(workers)]
-            self.task_spec = [worker.await_ready() for worker in self._workers][0]
+            specs = [worker.await_ready() for worker in self._workers]
         except BaseException:
             self.close()
             raise
+        self.task_spec = specs[0]
 
     def start(self, slot: int, seed: int) -> None:
         """Begin the episode `seed` in this slot."""
@@ -215,7 +217,7 @@ class ProcessPool:
         try:
             slot, answer = self._workers[index].receive()
         except (EOFError, OSError):
-            return self._replace(index, "")
+            return dict(self._replace(index, ""))
         if isinstance(answer, EpisodeOutcome):
             self._slots[index].discard(slot)
         return {slot: answer}

@@ -91,7 +91,7 @@ def build_executor(config: Mapping[str, Any] | None, spec: PolicySpec) -> ChunkE
 
 
 def check_chunk(chunk: np.ndarray, *, horizon: int, action_dim: int) -> np.ndarray:
-    """Return `chunk` as an array of shape (horizon, action_dim); ValueError if it is not one, or not finite."""
+    """Return `chunk` as an array; ValueError unless it is (horizon, action_dim) and finite."""
     chunk = np.asarray(chunk)
     if chunk.shape != (horizon, action_dim):
         raise ValueError(f"action chunk has shape {chunk.shape}, expected {(horizon, action_dim)}")
