@@ -1,0 +1,163 @@
+"""From a dataset configuration to windows, statistics and the policy's spec."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_datasets.errors import DatasetError, unknown_name
+from robot_datasets.features import ACTION, is_image
+from robot_datasets.loader import BatchDataset, EpochOrder, Loader, SampleOrder
+from robot_datasets.split import split_episodes
+from robot_datasets.windows import WindowDataset, WindowSpec, check_finite
+from robot_policies.spec import PolicySpec
+from robot_policies.training.config import DatasetConfig, RunConfig, WindowConfig
+from robot_policies.training.distributed import World
+
+logger = logging.getLogger(__name__)
+
+StatsArrays = dict[str, dict[str, NDArray[Any]]]
+STATISTICS = ("count", "min", "max", "mean", "std", "q01", "q10", "q50", "q90", "q99")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a run trains on.
+
+    Attributes:
+        train: Windows of the training episodes.
+        validation: Windows of the held-out episodes, or None if there are none.
+        spec: Spec of a policy for these data.
+        stats: Statistics of the low-dimensional features over the training episodes.
+        card: Identity of the data, for the checkpoint.
+        order: Order of a mixture's samples; None shuffles.
+    """
+
+    train: BatchDataset
+    validation: BatchDataset | None
+    spec: PolicySpec
+    stats: StatsArrays
+    card: dict[str, Any]
+    order: SampleOrder | None = None
+
+    def loader(self, config: RunConfig, world: World) -> Loader:
+        """Batches of this process; one per micro-batch."""
+        order = EpochOrder(
+            len(self.train), config.trainer.batch_size, config.seed, world.rank, world.size, order=self.order
+        )
+        return Loader(self.train, order, prefetch=config.trainer.prefetch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """One store, split and checked."""
+
+    store: Any
+    train: WindowDataset
+    validation: WindowDataset | None
+    stats: StatsArrays
+    card: dict[str, Any]
+
+
+def open_data(
+    config: DatasetConfig, window: WindowConfig, *, open_store: Callable[[str], Any] | None = None
+) -> TrainingData:
+    """Open, split and check the configured stores; statistics are taken over training episodes only.
+
+    Raises:
+        DatasetError: A store or feature is missing, values are not finite, or no episode is long enough.
+        SpecError: The horizons do not fit each other.
+    """
+    opener = _open_store if open_store is None else open_store
+    source = _open_source(config.path, config, window, opener)
+    features = source.store.features
+    spec = PolicySpec(
+        observation={name: features[name] for name in config.observation},
+        action=features[ACTION],
+        n_obs_steps=window.n_obs_steps,
+        horizon=window.horizon,
+        n_action_steps=window.n_action_steps,
+        fps=float(source.store.fps),
+    )
+    return TrainingData(
+        train=source.train, validation=source.validation, spec=spec, stats=source.stats, card=source.card
+    )
+
+
+def _open_store(path: str) -> Any:
+    from robot_datasets.store import EpisodeStore
+
+    return EpisodeStore.open(path)
+
+
+def _open_source(
+    path: str, config: DatasetConfig, window: WindowConfig, opener: Callable[[str], Any]
+) -> _Source:
+    store = opener(path)
+    for name in (*config.observation, ACTION):
+        if name not in store.features:
+            raise DatasetError(
+                f"dataset.observation: {path}: {unknown_name('feature', name, store.features)}"
+            )
+    train, val = split_episodes(
+        len(store.episode_ends),
+        val_ratio=config.val_ratio,
+        seed=config.split_seed,
+        max_train=config.max_train_episodes,
+    )
+    lowdim = [name for name in (*config.observation, ACTION) if not is_image(name)]
+    check_finite(store, lowdim, np.concatenate([train, val]))
+    horizons = WindowSpec(window.n_obs_steps, window.horizon, window.n_action_steps)
+    dataset = WindowDataset(store, horizons, observation=config.observation, episodes=train)
+    if dataset.index.n_too_short:
+        logger.warning(
+            "%s: %d of %d training episodes are too short for horizon %d and are left out",
+            *(path, dataset.index.n_too_short, len(train), window.horizon),
+        )
+    return _Source(
+        store=store,
+        train=dataset,
+        validation=_validation_windows(store, horizons, config, val),
+        stats={name: _stats_arrays(store.stats(name, episodes=train)) for name in lowdim},
+        card=_card(path, store, train, val, len(dataset)),
+    )
+
+
+def _validation_windows(
+    store: Any, horizons: WindowSpec, config: DatasetConfig, episodes: NDArray[np.int64]
+) -> WindowDataset | None:
+    if len(episodes) == 0:
+        return None
+    try:
+        return WindowDataset(store, horizons, observation=config.observation, episodes=episodes)
+    except DatasetError as error:
+        logger.warning("no validation: %s", error)
+        return None
+
+
+def _stats_arrays(stats: Any) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(getattr(stats, name)) for name in STATISTICS}
+
+
+def _card(
+    path: str, store: Any, train: NDArray[np.int64], val: NDArray[np.int64], n_windows: int
+) -> dict[str, Any]:
+    features: Mapping[str, Any] = store.features
+    return {
+        "name": Path(path).name,
+        "fingerprint": store.fingerprint,
+        "embodiment": store.embodiment,
+        "fps": float(store.fps),
+        "episodes": len(store.episode_ends),
+        "steps": int(store.episode_ends[-1]),
+        "train_episodes": len(train),
+        "train_windows": n_windows,
+        "validation_episodes": [int(i) for i in val],
+        "features": {name: feature.to_dict() for name, feature in features.items()},
+    }
