@@ -93,13 +93,13 @@ class DiffusionProcessConfig:
         prediction: Parameterisation of the network.
         beta_schedule: ``squared_cosine`` (Diffusion Policy) or ``linear`` (1e-4 to 0.02; DDPM).
         spacing: Which of the K steps a shorter grid uses, as named in diffusers: ``leading`` (Diffusion
-            Policy's DDIM; never starts at the noisiest step), ``trailing`` (starts there), ``linspace``.
+            Policy's DDIM; starts below the noisiest step) or ``trailing`` (starts at it).
     """
 
     train_steps: int = 100
     prediction: Literal["epsilon", "sample", "v"] = "epsilon"
     beta_schedule: Literal["squared_cosine", "linear"] = "squared_cosine"
-    spacing: Literal["leading", "trailing", "linspace"] = "leading"
+    spacing: Literal["leading", "trailing"] = "leading"
 
 
 class DiffusionProcess:
@@ -152,9 +152,7 @@ class DiffusionProcess:
             raise ConfigError(f"sampler.steps must be between 1 and train_steps={total}, got {steps}")
         if self.config.spacing == "leading":
             return (torch.arange(steps) * (total // steps)).flip(0)
-        if self.config.spacing == "trailing":
-            return torch.arange(total, 0, -total / steps, dtype=torch.float64).round().long()[:steps] - 1
-        return torch.linspace(0, total - 1, steps, dtype=torch.float64).round().long().flip(0)
+        return torch.arange(total, 0, -total / steps, dtype=torch.float64).round().long()[:steps] - 1
 
     def grid(self, steps: int) -> Levels:
         """Levels of `grid_steps`, then clean data."""

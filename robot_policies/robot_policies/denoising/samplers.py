@@ -104,20 +104,17 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, levels: Levels, draw_noise: DrawNoise)
 def heun(denoise: Denoise, x: Tensor, levels: Levels, draw_noise: DrawNoise) -> Tensor:
     """Heun's second-order method on EDM's ODE (Karras et al., 2022, Alg. 1 without churn).
 
-    Two network calls a step but for the last one. Runs in the variance-exploding frame y = x / alpha,
-    whose noise level is sigma / alpha.
+    Two network calls a step but for the last one. For EDM's process: variance-preserving grids reach
+    signal-to-noise ratios at which its error explodes.
     """
-    alpha, ratio = levels.alpha, levels.sigma / levels.alpha
-    y = x / alpha[0]
-    for i in range(len(ratio) - 1):
-        data = denoise(alpha[i] * y, i)
-        slope, h = (y - data) / ratio[i], ratio[i + 1] - ratio[i]
-        y_next = y + h * slope
-        if i + 2 < len(ratio):
-            corrected = denoise(alpha[i + 1] * y_next, i + 1)
-            y_next = y + h * (slope + (y_next - corrected) / ratio[i + 1]) / 2
-        y = y_next
-    return y
+    sigma = levels.sigma
+    for i in range(len(sigma) - 1):
+        slope, h = (x - denoise(x, i)) / sigma[i], sigma[i + 1] - sigma[i]
+        guess = x + h * slope
+        if i + 2 < len(sigma):
+            slope = (slope + (guess - denoise(guess, i + 1)) / sigma[i + 1]) / 2
+        x = x + h * slope
+    return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,4 +227,4 @@ def _build_dpmpp_2m(config: SamplerConfig) -> Sampler:
 
 @samplers.register("heun", HeunConfig)
 def _build_heun(config: HeunConfig) -> Sampler:
-    return StepSampler(heun, config, fits=(DiffusionProcess, EdmProcess))
+    return StepSampler(heun, config, fits=(EdmProcess,))
