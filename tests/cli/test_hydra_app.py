@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from robot_policies.cli.hydra_app import compose_config, find_groups
+from robot_policies.cli.config_groups import find_groups
+from robot_policies.cli.hydra_app import compose_config
 from robot_policies.configuration import ConfigError
 
 FILES = {

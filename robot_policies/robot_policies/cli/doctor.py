@@ -42,8 +42,9 @@ def run(argv: Sequence[str]) -> int:
         epilog="example: robot-policies doctor --json",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    options = parser.parse_args(list(argv))
     report = examine()
-    if parser.parse_args(list(argv)).json:
+    if options.json:
         print(json.dumps(report, indent=2))
     else:
         _show(report)
@@ -107,7 +108,19 @@ def _accelerator() -> str | None:
 
 
 def _rendering() -> dict[str, Any]:
-    raise NotImplementedError
+    """Try both off-screen back ends for real, in child processes (about a second each)."""
+    from robot_sim.system_libraries import REMEDY, loadable_backends
+
+    libraries = loadable_backends()
+    if importlib.util.find_spec("mujoco") is None:
+        return {"libraries": libraries, "backends": [], "remedy": EXTRAS["sim"].remedy}
+    from robot_sim.rendering import BACKENDS, backend_works
+
+    return {
+        "libraries": libraries,
+        "backends": [backend for backend in BACKENDS if backend_works(backend)],
+        "remedy": REMEDY,
+    }
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -131,3 +144,8 @@ def _show(report: dict[str, Any]) -> None:
         console.print(f"[bold]{name}[/bold] ({extra['purpose']}): {state} {found}", highlight=False)
         if missing:
             console.print(f"    {extra['remedy']}", highlight=False, markup=False)
+    rendering = report["rendering"]
+    drawn = ", ".join(rendering["backends"])
+    console.print(f"[bold]off-screen rendering[/bold]: {drawn or '[red]none works[/red]'}", highlight=False)
+    if not drawn:
+        console.print(f"    {rendering['remedy']}", highlight=False, markup=False)

@@ -24,12 +24,18 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import robot_configs
 from robot_datasets.errors import unknown_name
+from robot_policies.cli.config_groups import (
+    CONFIG_FOLDER,
+    default_groups,
+    find_groups,
+    fitting_options,
+    head_comment,
+    primary_file,
+)
 from robot_policies.cli.hydra_help import help_text
 from robot_policies.configuration import ConfigError
 
-CONFIG_FOLDER = Path(robot_configs.__file__).parent
 _OPTIONS = ("--help", "--cfg", "--config-dir")
 
 
@@ -64,8 +70,8 @@ def compose_config(
     overrides = [_check_group(text, groups, config_name, request.folders) for text in request.overrides]
     if request.show_help:
         defaults = OmegaConf.to_yaml(_compose(config_name, [], request.folders))
-        shown = {g: _fitting_options(g, options, config_name, request.folders) for g, options in groups.items()}
-        head = about or _head_comment(request.folders, config_name)
+        shown = {group: fitting_options(group, config_name, request.folders) for group in groups}
+        head = about or head_comment(primary_file(config_name, request.folders))
         print(help_text(config_name, head, shown, defaults, examples))
         raise SystemExit(0)
     try:
@@ -76,17 +82,6 @@ def compose_config(
         print(_yaml(config), end="")
         raise SystemExit(0)
     return _to_plain(config, config_name)
-
-
-def find_groups(folders: Sequence[Path] = (CONFIG_FOLDER,)) -> dict[str, list[str]]:
-    """Return every configuration group and its options, e.g. ``{"policy": ["mlp", "unet"]}``."""
-    groups: dict[str, set[str]] = {}
-    for folder in folders:
-        for path in sorted(folder.rglob("*.yaml")):
-            group = path.parent.relative_to(folder).as_posix()
-            if group != ".":
-                groups.setdefault(group, set()).add(path.stem)
-    return {group: sorted(options) for group, options in sorted(groups.items())}
 
 
 def _parse(argv: Sequence[str]) -> _Request:
@@ -102,7 +97,9 @@ def _parse(argv: Sequence[str]) -> _Request:
         elif option == "--config-dir":
             given = value or (rest.pop(0) if rest else "")
             if not given or not Path(given).is_dir():
-                raise ConfigError(f"--config-dir: '{given}' is not a folder; give one that holds YAML presets")
+                raise ConfigError(
+                    f"--config-dir: '{given}' is not a folder; give one that holds YAML presets"
+                )
             request.folders.append(Path(given).resolve())
         elif word.startswith("-"):
             raise ConfigError(unknown_name("option", word, _OPTIONS))
@@ -141,14 +138,14 @@ def _check_group(text: str, groups: dict[str, list[str]], config_name: str, fold
         for option in value if isinstance(value, list) else [value]:
             if str(option) not in groups[group]:
                 raise ConfigError(unknown_name(f"option of '{group}'", option, groups[group]))
-            if str(option) not in _fitting_options(group, groups[group], config_name, folders):
+            if str(option) not in fitting_options(group, config_name, folders):
                 raise ConfigError(f"{group}={option} is a preset of another command, not of '{config_name}'")
     bare = text.removeprefix("+")
-    return bare if group in _default_groups(config_name, folders) else f"+{bare}"
+    return bare if group in default_groups(config_name, folders) else f"+{bare}"
 
 
 def _compose(config_name: str, overrides: list[str], folders: Sequence[Path]) -> DictConfig:
-    home = _primary(folders, config_name).parent  # Hydra looks for the primary configuration only here
+    home = primary_file(config_name, folders).parent  # Hydra looks for the primary configuration only here
     others = ",".join(f'"file://{folder}"' for folder in folders if folder != home)
     search = [f"hydra.searchpath=[{others}]"] if others else []
     with initialize_config_dir(str(home), version_base="1.3", job_name=config_name):
@@ -156,7 +153,11 @@ def _compose(config_name: str, overrides: list[str], folders: Sequence[Path]) ->
 
 
 def _diagnose(
-    error: Exception, config_name: str, overrides: list[str], groups: dict[str, list[str]], folders: list[Path]
+    error: Exception,
+    config_name: str,
+    overrides: list[str],
+    groups: dict[str, list[str]],
+    folders: list[Path],
 ) -> str:
     """Find the override to blame: compose the groups alone, then look every other key up."""
     parsed = [_parse_override(text) for text in overrides]
@@ -189,7 +190,9 @@ def _to_plain(config: DictConfig, config_name: str) -> dict[str, Any]:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         example = f"{missing[0]}=..."
-        raise ConfigError(f"no value for {', '.join(missing)}; give it: robot-policies {config_name} {example}")
+        raise ConfigError(
+            f"no value for {', '.join(missing)}; give it: robot-policies {config_name} {example}"
+        )
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -203,57 +206,6 @@ def _yaml(config: DictConfig) -> str:
         return OmegaConf.to_yaml(config, resolve=True)
     except OmegaConfBaseException:  # an interpolation of a value that was not given yet: show it as written
         return OmegaConf.to_yaml(config)
-
-
-def _primary(folders: Sequence[Path], config_name: str) -> Path:
-    for folder in folders:
-        if (folder / f"{config_name}.yaml").is_file():
-            return folder / f"{config_name}.yaml"
-    raise ConfigError(f"no configuration '{config_name}.yaml' in {', '.join(map(str, folders))}")
-
-
-def _default_groups(config_name: str, folders: Sequence[Path]) -> set[str]:
-    """Groups in the defaults list of the primary configuration."""
-    defaults = OmegaConf.load(_primary(folders, config_name)).get("defaults") or []
-    names = [str(next(iter(entry))) for entry in defaults if not isinstance(entry, str)]
-    return {name.removeprefix("optional ").partition("@")[0].lstrip("/") for name in names}
-
-
-def _fitting_options(
-    group: str, options: list[str], config_name: str, folders: Sequence[Path]
-) -> list[str]:
-    """The options of a group that belong to this command.
-
-    A group of the defaults list always does. A ``@package _global_`` preset does if it touches nothing
-    that the command does not have.
-    """
-    groups = _default_groups(config_name, folders)
-    if group in groups:
-        return options
-    primary = OmegaConf.load(_primary(folders, config_name))
-    keys = {str(key) for key in primary} | groups
-    fitting = []
-    for option in options:
-        path = next(f for d in folders if (f := d / group / f"{option}.yaml").is_file())
-        if "@package _global_" not in path.read_text(encoding="utf-8"):
-            continue
-        preset = OmegaConf.load(path)
-        touched = {str(key) for key in preset if key != "defaults"}
-        for entry in preset.get("defaults") or []:
-            if not isinstance(entry, str):
-                touched.add(str(next(iter(entry))).removeprefix("override ").lstrip("/").partition("@")[0])
-        if touched <= keys:
-            fitting.append(option)
-    return fitting
-
-
-def _head_comment(folders: Sequence[Path], config_name: str) -> str:
-    lines: list[str] = []
-    for line in _primary(folders, config_name).read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# ").rstrip())
-    return "\n".join(line for line in lines if not line.startswith("@package"))
 
 
 def _first_line(error: BaseException) -> str:
