@@ -1,0 +1,140 @@
+"""Encoded frames: what they are, how large, and how to turn them into pixels and back.
+
+JPEG goes through libjpeg-turbo (simplejpeg), PNG through Pillow; both are imported on first use.
+Colour images are RGB uint8 (H, W, 3); depth images are uint16 (H, W, 1).
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TypeAlias
+
+import numpy as np
+
+from robot_datasets.errors import DatasetError, unknown_name
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+ENCODINGS = ("jpeg", "png", "raw")
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+def sniff_encoding(frame: BytesLike) -> str | None:
+    """Return ``"jpeg"`` or ``"png"`` from the first bytes, or None if it is neither."""
+    head = bytes(frame[:8])
+    if head.startswith(_JPEG_MAGIC):
+        return "jpeg"
+    return "png" if head == _PNG_MAGIC else None
+
+
+def frame_size(frame: BytesLike) -> tuple[int, int]:
+    """Return (height, width) [px] of an encoded frame by reading its header only."""
+    encoding = sniff_encoding(frame)
+    if encoding == "jpeg":
+        import simplejpeg
+
+        try:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(frame, strict=False)
+        except ValueError as error:
+            raise DatasetError(f"JPEG header is unreadable ({error}); the frame is truncated or damaged") from error
+        return height, width
+    if encoding == "png":
+        header = bytes(frame[16:24])
+        if len(header) < 8:
+            raise DatasetError(f"PNG frame of {len(frame)} bytes ends inside its header; it is truncated")
+        return int.from_bytes(header[4:8], "big"), int.from_bytes(header[:4], "big")
+    raise DatasetError(f"frame of {len(frame)} bytes is neither JPEG nor PNG; declare the encoding 'raw'")
+
+
+def decode_frame(frame: BytesLike, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Decode one JPEG or PNG frame to (H, W, C), uint8 RGB or uint16 depth.
+
+    Args:
+        frame: The encoded bytes.
+        out: Optional C-contiguous (H, W, C) array to fill and return.
+    """
+    encoding = sniff_encoding(frame)
+    if encoding == "jpeg":
+        return _decode_jpeg(frame, out)
+    if encoding == "png":
+        return _place(_decode_png(frame), out)
+    raise DatasetError(f"frame of {len(frame)} bytes is neither JPEG nor PNG; declare the encoding 'raw'")
+
+
+def decode_raw(frame: BytesLike, dtype: str, shape: tuple[int, ...], *, out: np.ndarray | None = None) -> np.ndarray:
+    """View raw little-endian pixels as an array of `shape`, copied into `out` if given."""
+    array = np.frombuffer(frame, dtype=np.dtype(dtype).newbyteorder("<"))
+    if array.size != int(np.prod(shape)):
+        raise DatasetError(f"raw frame has {array.size} values, expected {shape}; the frame is truncated")
+    return _place(array.reshape(shape), out)
+
+
+def encode_frame(image: np.ndarray, encoding: str, *, quality: int = 95) -> bytes:
+    """Encode (H, W, 3) uint8 or (H, W[, 1]) uint16 pixels; the bytes depend on the pixels alone.
+
+    Args:
+        image: The pixels; colour is RGB.
+        encoding: One of `ENCODINGS`; ``jpeg`` takes colour only and loses detail, the others do not.
+        quality: JPEG quality, 1..100.
+    """
+    if encoding == "raw":
+        return np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<")).tobytes()
+    if encoding == "png":
+        return _encode_png(image)
+    if encoding == "jpeg":
+        import simplejpeg
+
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise DatasetError(f"JPEG takes (H, W, 3) uint8, got {image.shape} {image.dtype}; use png")
+        return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality)
+    raise DatasetError(unknown_name("image encoding", encoding, ENCODINGS))
+
+
+def _decode_jpeg(frame: BytesLike, out: np.ndarray | None) -> np.ndarray:
+    import simplejpeg
+
+    try:
+        if out is None:
+            return simplejpeg.decode_jpeg(frame, colorspace="RGB")
+        size = frame_size(frame)
+        if (*size, 3) != out.shape:
+            raise DatasetError(f"frame is {size[0]}x{size[1]}x3, expected {out.shape}; sizes vary in this feature")
+        simplejpeg.decode_jpeg(frame, colorspace="RGB", buffer=out)
+        return out
+    except ValueError as error:
+        raise DatasetError(f"JPEG frame of {len(frame)} bytes does not decode: {error}") from error
+
+
+def _decode_png(frame: BytesLike) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(frame)) as image:
+            image.load()
+            if image.mode in ("I;16", "I;16B", "I"):
+                return np.asarray(image).astype(np.uint16)[..., None]
+            if image.mode == "L":
+                return np.asarray(image)[..., None]
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DatasetError(f"PNG frame of {len(frame)} bytes does not decode: {error}") from error
+
+
+def _encode_png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    pixels = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _place(array: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    if out is None:
+        return array
+    if array.shape != out.shape or array.dtype != out.dtype:
+        raise DatasetError(
+            f"frame is {array.shape} {array.dtype}, expected {out.shape} {out.dtype}; sizes vary in this feature"
+        )
+    out[...] = array
+    return out

@@ -1,0 +1,54 @@
+"""Importers by format name: the built-in ones, and installed ones of others.
+
+Another package adds an importer through the entry point group ``robot_datasets.importers``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from robot_datasets.errors import DatasetError, unknown_name
+from robot_datasets.importers.base import Importer
+
+ENTRY_POINT_GROUP = "robot_datasets.importers"
+
+_BUILT_IN = {
+    "diffusion_policy_zarr": "robot_datasets.importers.diffusion_policy_zarr:DiffusionPolicyZarr",
+}
+
+
+def importer_names() -> list[str]:
+    """Return all known format names, sorted."""
+    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+
+
+def get_importer(name: str) -> Importer:
+    """Return the importer of a format; unknown names are an error with the nearest match."""
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        return getattr(import_module(module), attribute)()
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name == name:
+            return point.load()()
+    raise DatasetError(unknown_name("format", name, importer_names()))
+
+
+def detect_importer(path: Path) -> Importer:
+    """Return the one importer that recognises `path`.
+
+    Raises:
+        DatasetError: The path does not exist, or no importer or more than one recognises it.
+    """
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist; check the path of the source")
+    importers = [get_importer(name) for name in importer_names()]
+    matching = [importer for importer in importers if importer.probe(path) is not None]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = ", ".join(importer.name for importer in matching)
+        raise DatasetError(f"{path} looks like several formats ({names}); choose one with --format")
+    known = "; ".join(f"{importer.name} = {importer.summary}" for importer in importers)
+    raise DatasetError(f"{path} is of no known format. Known: {known}. Name one with --format to see what is wrong")

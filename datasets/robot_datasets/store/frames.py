@@ -1,0 +1,90 @@
+"""Taking in the frames of one camera: check each, append it, and sample some for statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from robot_datasets.episode import Episode, EpisodeError
+from robot_datasets.errors import DatasetError
+from robot_datasets.features import Feature
+from robot_datasets.image_codec import BytesLike, decode_frame, decode_raw, frame_size
+from robot_datasets.statistics import PixelStatistics
+from robot_datasets.store.blob import BlobWriter
+from robot_datasets.store.layout import StoreSpec
+
+SAMPLED_FRAMES = 4
+"""Frames per episode and camera that image statistics are taken from, evenly spaced."""
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class AppendedFrames:
+    """Byte length of each frame (T,) int64, and statistics of the sampled ones."""
+
+    lengths: np.ndarray
+    pixels: PixelStatistics
+
+
+def append_frames(
+    episode: Episode, name: str, spec: StoreSpec, n_steps: int, blob: BlobWriter, digest: _Digest
+) -> AppendedFrames:
+    """Stream one camera's frames into `blob` and `digest`; `EpisodeError` if any is unusable."""
+    who = f"episode '{episode.source_id}': {name}"
+    feature, encoding = spec.features[name], spec.encodings[name]
+    wanted = sampled_steps(n_steps)
+    lengths: list[int] = []
+    samples: list[np.ndarray] = []
+    digest.update(name.encode() + b"\0")
+    for step, frame in enumerate(episode.images[name]):
+        if step >= n_steps:
+            raise EpisodeError(f"{who} has more than {n_steps} frames; expected one per step")
+        try:
+            check_frame(frame, feature, encoding)
+            if step in wanted:
+                samples.append(decode_as(frame, feature, encoding))
+        except DatasetError as error:
+            raise EpisodeError(f"{who}, step {step}: {error}") from error
+        blob.write(frame)
+        digest.update(frame)
+        lengths.append(len(frame))
+    if len(lengths) != n_steps:
+        raise EpisodeError(f"{who} has {len(lengths)} frames for {n_steps} steps; expected one per step")
+    array = np.asarray(lengths, dtype="<i8")
+    digest.update(array.tobytes())
+    return AppendedFrames(array, PixelStatistics.of(samples, dtype=feature.dtype, channels=feature.shape[2]))
+
+
+def sampled_steps(n_steps: int) -> set[int]:
+    """Return up to `SAMPLED_FRAMES` steps, evenly spaced and away from the ends."""
+    return {(2 * k + 1) * n_steps // (2 * SAMPLED_FRAMES) for k in range(SAMPLED_FRAMES)}
+
+
+def check_frame(frame: BytesLike, feature: Feature, encoding: str) -> None:
+    """Raise `DatasetError` unless the header says what the feature says (the pixels are not decoded)."""
+    if encoding == "raw":
+        expected = int(np.prod(feature.shape)) * np.dtype(feature.dtype).itemsize
+        if len(frame) != expected:
+            raise DatasetError(f"raw frame has {len(frame)} bytes, expected {expected} for {feature.shape}")
+        return
+    size = frame_size(frame)
+    if any(want and want != have for want, have in zip(feature.shape[:2], size, strict=True)):
+        raise DatasetError(f"frame is {size[0]}x{size[1]} px, expected {feature.shape[0]}x{feature.shape[1]}")
+
+
+def decode_as(frame: BytesLike, feature: Feature, encoding: str, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Decode to (H, W, C) of the feature's type; `DatasetError` if the pixels are of another kind."""
+    if encoding == "raw":
+        return decode_raw(frame, feature.dtype, feature.shape, out=out)
+    pixels = decode_frame(frame, out=out)
+    if (pixels.dtype, pixels.shape[2]) != (np.dtype(feature.dtype), feature.shape[2]):
+        raise DatasetError(
+            f"frame decodes to {pixels.dtype} with {pixels.shape[2]} channels, "
+            f"expected {feature.dtype} with {feature.shape[2]}"
+        )
+    return pixels

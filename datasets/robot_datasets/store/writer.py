@@ -1,0 +1,233 @@
+"""Writing an episode store: one episode at a time into a staging directory, published whole or not at all.
+
+Beside the target ``NAME.zarr`` lies ``NAME.zarr.staging`` while the store is unfinished: the journal, the row
+spool, and the store being built, whose image payload is already in its final files. An episode counts once
+its journal line is on disk; a writer that was killed goes on after the last one that does. The finished store
+depends on the episodes and their order alone, so an interrupted run ends in the same bytes as a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from robot_datasets.episode import Episode, Segment
+from robot_datasets.errors import DatasetError
+from robot_datasets.features import Feature, is_image
+from robot_datasets.statistics import FeatureStats
+from robot_datasets.store.blob import BlobWriter
+from robot_datasets.store.frames import append_frames
+from robot_datasets.store.intake import checked_columns, checked_segments
+from robot_datasets.store.journal import Journal
+from robot_datasets.store.layout import IMAGE_CHUNK_BYTES, StoreSpec, image_path
+from robot_datasets.store.publish import publish_store
+from robot_datasets.store.rows import RowSpool, record_blocks
+from robot_datasets.store.staging import Staging
+
+
+class EpisodeStoreWriter:
+    """Builds one episode store; use as a context manager and call `publish` at the end.
+
+    >>> with EpisodeStoreWriter("demos.zarr", features=features, fps=10, embodiment="panda") as writer:
+    ...     for episode in episodes:
+    ...         if episode.source_id not in writer.done:
+    ...             writer.add_episode(episode)
+    ...     writer.publish()
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        features: Mapping[str, Feature],
+        fps: float,
+        embodiment: str,
+        source: Mapping[str, Any] | None = None,
+        conversion: Mapping[str, Any] | None = None,
+        image_encodings: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        image_chunk_bytes: int = IMAGE_CHUNK_BYTES,
+    ) -> None:
+        """Start a store, or go on with an unfinished one that was started with the same arguments.
+
+        Args:
+            path: Where the store shall appear; nothing is there before `publish`.
+            features: Every feature, images included.
+            fps: Rate of the steps [Hz].
+            embodiment: Robot name; empty if unknown.
+            source: Where the data came from, JSON-ready; no absolute paths, they are not reproducible.
+            conversion: How it is made (importer, version, options, checksum), JSON-ready.
+            image_encodings: ``"jpeg"``, ``"png"`` or ``"raw"`` per image feature; ``"png"`` if left out.
+                Frames may mix JPEG and PNG; raw is for all frames or none.
+            overwrite: Replace a finished store at `path`, and discard an unfinished one of other arguments.
+            image_chunk_bytes: Size of the payload files [bytes].
+
+        Raises:
+            DatasetError: `path` exists, cannot be written, or is being written by another process.
+        """
+        encodings = dict.fromkeys((n for n in features if is_image(n)), "png") | dict(image_encodings or {})
+        self.spec = StoreSpec(
+            features=dict(features),
+            fps=float(fps),
+            embodiment=embodiment,
+            source=dict(source or {}),
+            conversion=dict(conversion or {}),
+            encodings=encodings,
+        )
+        header = self.spec.to_attributes() | {"image_chunk_bytes": image_chunk_bytes}
+        self._staging = Staging(Path(path), overwrite=overwrite)
+        try:
+            self._journal: Journal = self._staging.open_journal(header)
+            self._open_files(image_chunk_bytes)
+        except BaseException:
+            self._staging.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        """Where the store appears when published."""
+        return self._staging.target
+
+    @property
+    def done(self) -> set[str]:
+        """Source ids of the episodes written so far, earlier interrupted runs included."""
+        return self._done
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Source id -> reason of the episodes set aside so far."""
+        return self._quarantined
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of episodes written so far."""
+        return len(self._lengths)
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps written so far."""
+        return sum(self._lengths)
+
+    def add_episode(self, episode: Episode) -> None:
+        """Append one episode; when this returns, it survives a power cut.
+
+        Raises:
+            EpisodeError: The episode does not fit the features, has non-finite values or damaged frames;
+                nothing of it is kept and the writer can go on.
+        """
+        if episode.source_id in self._done or episode.source_id in self._quarantined:
+            raise DatasetError(f"episode '{episode.source_id}' is already in the store; source ids must be unique")
+        sizes = {name: blob.size for name, blob in self._blobs.items()}
+        rows = self._rows.size
+        try:
+            entry = self._write(episode)
+            for blob in self._blobs.values():
+                blob.sync()
+            self._rows.sync()
+            self._journal.append(entry)
+        except BaseException:
+            for name, blob in self._blobs.items():
+                blob.truncate(sizes[name])
+            self._rows.truncate(rows)
+            raise
+        self._count(entry)
+
+    def quarantine(self, source_id: str, reason: str) -> None:
+        """Record that an episode was set aside, and why; it is listed in the finished store."""
+        entry = {"quarantine": source_id, "reason": reason}
+        self._journal.append(entry)
+        self._count(entry)
+
+    def publish(self) -> Path:
+        """Finish the store and make it appear at `path` in one step.
+
+        Raises:
+            DatasetError: There is no episode to publish.
+        """
+        if not self._lengths:
+            raise DatasetError(f"no episode was written to {self.path}; an episode store needs at least one")
+        self.close(keep_lock=True)
+        publish_store(self._staging, self.spec, self._journal.entries, self._rows, self._blobs)
+        self._staging.close()
+        return self.path
+
+    def discard(self) -> None:
+        """Delete the unfinished store."""
+        self.close(keep_lock=True)
+        self._staging.remove()
+
+    def close(self, *, keep_lock: bool = False) -> None:
+        """Close all files; what was written stays for the next run."""
+        for blob in self._blobs.values():
+            blob.close()
+        self._rows.close()
+        self._journal.close()
+        if not keep_lock:
+            self._staging.close()
+
+    def __enter__(self) -> EpisodeStoreWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_files(self, image_chunk_bytes: int) -> None:
+        self._lengths: list[int] = []
+        self._done: set[str] = set()
+        self._quarantined: dict[str, str] = {}
+        sizes = dict.fromkeys(self.spec.image_features, 0)
+        for entry in self._journal.entries[1:]:
+            self._count(entry)
+            sizes.update(entry.get("image_bytes", {}))
+        self._blobs = {
+            name: BlobWriter(
+                self._staging.store / image_path(name) / "bytes", chunk_bytes=image_chunk_bytes, size=sizes[name]
+            )
+            for name in self.spec.image_features
+        }
+        self._rows = RowSpool(self._staging.rows, record_blocks(self.spec), self._lengths)
+
+    def _count(self, entry: dict[str, Any]) -> None:
+        if "quarantine" in entry:
+            self._quarantined[entry["quarantine"]] = entry["reason"]
+            return
+        self._lengths.append(entry["n_steps"])
+        self._done.add(entry["source_id"])
+
+    def _write(self, episode: Episode) -> dict[str, Any]:
+        columns = checked_columns(episode, self.spec)
+        n_steps = episode.n_steps
+        segments = checked_segments(episode, n_steps)
+        digest = hashlib.blake2b(digest_size=16)
+        arrays: dict[tuple[str, str], np.ndarray] = {}
+        for name, column in columns.items():
+            digest.update(name.encode() + b"\0" + column.tobytes())
+            arrays["data", name] = column
+            arrays["stats", name] = FeatureStats.of(column).to_array()
+        for name, blob in self._blobs.items():
+            frames = append_frames(episode, name, self.spec, n_steps, blob, digest)
+            arrays["length", name] = frames.lengths
+            arrays["stats", name] = frames.pixels.table
+            arrays["histogram", name] = frames.pixels.histogram
+        self._rows.append(arrays, n_steps)
+        return {
+            "source_id": episode.source_id,
+            "n_steps": n_steps,
+            "task": episode.task,
+            "success": episode.success,
+            "split": episode.split,
+            "segments": [_segment_row(s) for s in segments],
+            "checksum": digest.hexdigest(),
+            "image_bytes": {name: blob.size for name, blob in self._blobs.items()},
+        }
+
+
+def _segment_row(segment: Segment) -> list[Any]:
+    return [segment.start, segment.end, segment.tag, segment.text]
