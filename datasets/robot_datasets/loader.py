@@ -13,9 +13,9 @@ With several ranks, a step takes ``batch_size * world_size`` consecutive positio
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +35,9 @@ class BatchDataset(Protocol):
 class SampleOrder(Protocol):
     """Sample numbers of positions; a pure function."""
 
-    def samples(self, positions: Int64) -> Int64: ...
+    def samples(self, positions: Int64) -> Int64:
+        """Sample number at each position."""
+        ...
 
 
 class ShuffledOrder:
@@ -137,33 +139,15 @@ class Loader:
             for step in range(first, last):
                 yield self.batch(step)
             return
-        ready: queue.Queue[Any] = queue.Queue(self._prefetch)
-        stop = threading.Event()
-        thread = threading.Thread(target=self._read_ahead, args=(first, last, ready, stop), daemon=True)
-        thread.start()
+        pool = ThreadPoolExecutor(max_workers=1)
         try:
-            for _ in range(first, last):
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            ahead: deque[Future[dict[str, Any]]] = deque()
+            for step in range(first, last):
+                # The order keeps a cache, so it is asked here; the thread only reads.
+                ahead.append(pool.submit(self.dataset.__getitems__, self.order.batch(step)))
+                if len(ahead) > self._prefetch:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
         finally:
-            stop.set()
-            while not ready.empty():
-                ready.get_nowait()
-            thread.join()
-
-    def _read_ahead(self, first: int, last: int, ready: queue.Queue[Any], stop: threading.Event) -> None:
-        for step in range(first, last):
-            try:
-                item: Any = self.batch(step)
-            except BaseException as error:  # handed to the consumer, which raises it
-                item = error
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if stop.is_set() or isinstance(item, BaseException):
-                return
+            pool.shutdown(cancel_futures=True)

@@ -30,8 +30,8 @@ class DatasetConfig:
         val_ratio: Share of episodes held out for validation; 0 trains on all.
         max_train_episodes: Upper limit on training episodes, drawn by `split_seed`.
         split_seed: Seed of the split; independent of the training seed, so that runs are comparable.
-        rescale: How the stores of a mixture are brought to the reference: each store is normalised by its own
-            statistics of this kind and expressed in the reference's units, or ``none``: left as it is.
+        rescale: How the other stores of a mixture are normalised by their own statistics: the mode by feature,
+            ``default`` for the rest. Give what the policy's ``normalization`` says; see `robot_datasets.mixture`.
     """
 
     path: str = ""
@@ -40,7 +40,7 @@ class DatasetConfig:
     val_ratio: float = 0.02
     max_train_episodes: int | None = None
     split_seed: int = 42
-    rescale: Literal["min_max", "mean_std", "none"] = "min_max"
+    rescale: Mapping[str, str] = field(default_factory=lambda: {"default": "min_max"})
 
     def __post_init__(self) -> None:
         _require(bool(self.path) != bool(self.mixture), "dataset", "set either path or mixture")

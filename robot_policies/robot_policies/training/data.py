@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ from numpy.typing import NDArray
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, is_image
 from robot_datasets.loader import BatchDataset, EpochOrder, Loader, SampleOrder
+from robot_datasets.mixture import MixtureDataset, MixtureOrder, rescaling
 from robot_datasets.split import split_episodes
 from robot_datasets.windows import WindowDataset, WindowSpec, check_finite
 from robot_policies.spec import PolicySpec
-from robot_policies.training.config import DatasetConfig, RunConfig, WindowConfig
+from robot_policies.training.config import DatasetConfig, RunConfig, SourceConfig, WindowConfig
 from robot_policies.training.distributed import World
 
 logger = logging.getLogger(__name__)
 
 StatsArrays = dict[str, dict[str, NDArray[Any]]]
-STATISTICS = ("count", "min", "max", "mean", "std", "q01", "q10", "q50", "q90", "q99")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,27 +67,60 @@ class _Source:
 
 
 def open_data(
-    config: DatasetConfig, window: WindowConfig, *, open_store: Callable[[str], Any] | None = None
+    config: DatasetConfig,
+    window: WindowConfig,
+    *,
+    seed: int = 0,
+    open_store: Callable[[str], Any] | None = None,
 ) -> TrainingData:
     """Open, split and check the configured stores; statistics are taken over training episodes only.
 
+    Args:
+        config: Which stores and features, and how to split.
+        window: Horizons.
+        seed: Seed of a mixture's order.
+        open_store: Opens a store by path.
+
     Raises:
         DatasetError: A store or feature is missing, values are not finite, or no episode is long enough.
-        SpecError: The horizons do not fit each other.
+        SpecError: The horizons do not fit each other, or the stores of a mixture do not.
     """
     opener = _open_store if open_store is None else open_store
-    source = _open_source(config.path, config, window, opener)
-    features = source.store.features
+    sources = config.mixture or (SourceConfig(path=config.path),)
+    opened = [_open_source(source.path, config, window, opener) for source in sources]
+    reference = opened[0]
+    features = reference.store.features
     spec = PolicySpec(
         observation={name: features[name] for name in config.observation},
         action=features[ACTION],
         n_obs_steps=window.n_obs_steps,
         horizon=window.horizon,
         n_action_steps=window.n_action_steps,
-        fps=float(source.store.fps),
+        fps=float(reference.store.fps),
     )
-    return TrainingData(
-        train=source.train, validation=source.validation, spec=spec, stats=source.stats, card=source.card
+    data = TrainingData(
+        train=reference.train,
+        validation=reference.validation,
+        spec=spec,
+        stats=reference.stats,
+        card=reference.card,
+    )
+    return data if len(opened) == 1 else _mix(data, opened, config, seed)
+
+
+def _mix(data: TrainingData, opened: list[_Source], config: DatasetConfig, seed: int) -> TrainingData:
+    """Join several stores; the first stays the reference of spec, statistics and validation."""
+    for source, where in zip(opened, config.mixture, strict=True):
+        data.spec.require(source.store.features, fps=float(source.store.fps), who=f"store {where.path}")
+    rescale = [rescaling(source.stats, data.stats, config.rescale) for source in opened]
+    weights = [source.weight for source in config.mixture]
+    parts = [{"weight": w, **source.card} for w, source in zip(weights, opened, strict=True)]
+    fingerprint = hashlib.sha256(":".join(part["fingerprint"] for part in parts).encode()).hexdigest()[:32]
+    return replace(
+        data,
+        train=MixtureDataset([source.train for source in opened], [{}, *rescale[1:]]),
+        card={**data.card, "fingerprint": fingerprint, "mixture": parts},
+        order=MixtureOrder([len(source.train) for source in opened], weights, seed),
     )
 
 
@@ -124,7 +158,7 @@ def _open_source(
         store=store,
         train=dataset,
         validation=_validation_windows(store, horizons, config, val),
-        stats={name: _stats_arrays(store.stats(name, episodes=train)) for name in lowdim},
+        stats={name: store.stats(name, episodes=train).to_dict() for name in lowdim},
         card=_card(path, store, train, val, len(dataset)),
     )
 
@@ -139,10 +173,6 @@ def _validation_windows(
     except DatasetError as error:
         logger.warning("no validation: %s", error)
         return None
-
-
-def _stats_arrays(stats: Any) -> dict[str, NDArray[Any]]:
-    return {name: np.asarray(getattr(stats, name)) for name in STATISTICS}
 
 
 def _card(

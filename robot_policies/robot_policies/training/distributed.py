@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -46,8 +48,9 @@ class World:
             dist.barrier()
 
 
-def join_world(device: str) -> World:
-    """Join the processes of this run, if a launcher started several; choose this process' device.
+@contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """Join the processes of this run, if a launcher started several, and leave them at the end.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``; with several processes, ``cuda`` and ``auto`` give
@@ -59,15 +62,14 @@ def join_world(device: str) -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     chosen = find_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
-    if size > 1 and not dist.is_initialized():
+    ours = size > 1 and not dist.is_initialized()
+    if ours:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    return World(rank=rank, size=size, device=chosen)
-
-
-def leave_world(world: World) -> None:
-    """End the connection to the other processes."""
-    if world.size > 1 and dist.is_initialized():
-        dist.destroy_process_group()
+    try:
+        yield World(rank=rank, size=size, device=chosen)
+    finally:
+        if ours:
+            dist.destroy_process_group()
 
 
 def find_device(name: str, *, local_rank: int = 0) -> torch.device:

@@ -24,6 +24,7 @@ class LossModule(nn.Module):
         self._bf16 = bf16
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its terms."""
         with torch.autocast(self._device_type, dtype=torch.bfloat16, enabled=self._bf16):
             output = self.policy.compute_loss(batch)
         return output.loss, output.terms

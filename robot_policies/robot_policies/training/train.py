@@ -59,12 +59,16 @@ def train(config: Mapping[str, Any], *, open_store: Callable[[str], Any] | None 
             `TrainingInterrupted` after a signal, once everything is saved.
     """
     run = RunConfig.parse(config)
+    if run.trainer.threads is not None:
+        torch.set_num_threads(run.trainer.threads)
+    with join_world(run.device) as world:
+        return _train(run, world, open_store)
+
+
+def _train(run: RunConfig, world: World, open_store: Callable[[str], Any] | None) -> Path:
     cfg, folder = run.trainer, Path(run.output_dir)
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
-    world = join_world(run.device)
     resuming = decide_resume(run)
-    data = open_data(run.dataset, run.window, open_store=open_store)
+    data = open_data(run.dataset, run.window, seed=run.seed, open_store=open_store)
     state = TrainState.create(_initial_policy(run, data, world), cfg)
     checkpoints = Checkpoints(
         folder, keep_top_k=cfg.keep_top_k, config=to_mapping(run), stats=data.stats, card=data.card
