@@ -75,7 +75,10 @@ def test_group_choice_with_needless_plus(toy):
         ("trainer.stpes=1", "unknown key 'trainer.stpes'; did you mean 'trainer.steps'?"),
         ("trainr.lr=1", "did you mean 'trainer.lr'?"),
         ("netwrok=large", "did you mean 'network'?"),
-        ("network=lrage", "unknown option of 'network' 'lrage'; did you mean 'large'? Available: large, small"),
+        (
+            "network=lrage",
+            "unknown option of 'network' 'lrage'; did you mean 'large'? Available: large, small",
+        ),
         ("+preset=quik", "did you mean 'quick'?"),
         ("+preset=foreign", "preset of another command"),
         ("trainer.steps=1,2", "asks for several runs"),
@@ -111,7 +114,14 @@ def test_help(toy, capsys: pytest.CaptureFixture[str]):
         toy("--help")
     out = capsys.readouterr().out
     assert stop.value.code == 0
-    for part in ("Train a toy.", "large, small", "quick", "steps: 5", "path: ???", "robot-policies toy seed=1"):
+    for part in (
+        "Train a toy.",
+        "large, small",
+        "quick",
+        "steps: 5",
+        "path: ???",
+        "robot-policies toy seed=1",
+    ):
         assert part in out
     assert "foreign" not in out
 

@@ -44,7 +44,9 @@ def test_version(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == f"robot-policies {__version__}\n"
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("evl", "eval"), ("--versoin", "--version")])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("trian", "train"), ("evl", "eval"), ("--versoin", "--version")]
+)
 def test_unknown_command_names_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]):
     """A misspelt subcommand or option is answered with the nearest one, in one line."""
     assert cli.main([typed]) == cli.USAGE_ERROR

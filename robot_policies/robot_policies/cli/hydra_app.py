@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -69,7 +70,7 @@ def compose_config(
     groups = find_groups(request.folders)
     overrides = [_check_group(text, groups, config_name, request.folders) for text in request.overrides]
     if request.show_help:
-        defaults = OmegaConf.to_yaml(_compose(config_name, [], request.folders))
+        defaults = _compact_yaml(_compose(config_name, [], request.folders))
         shown = {group: fitting_options(group, config_name, request.folders) for group in groups}
         head = about or head_comment(primary_file(config_name, request.folders))
         print(help_text(config_name, head, shown, defaults, examples))
@@ -199,6 +200,12 @@ def _to_plain(config: DictConfig, config_name: str) -> dict[str, Any]:
         raise ConfigError(_first_line(error)) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def _compact_yaml(config: DictConfig) -> str:
+    """Inner nodes that hold scalars only stand on one line: a page of help, not three."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    return yaml.safe_dump(plain, default_flow_style=None, sort_keys=False, width=110)
 
 
 def _yaml(config: DictConfig) -> str:

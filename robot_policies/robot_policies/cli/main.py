@@ -49,10 +49,10 @@ COMMANDS: dict[str, Command] = {
 }
 
 EXAMPLES = (
-    "generate task=lift episodes=100 output=runs/lift/demos.zarr",
-    "convert pusht_cchi_v7_replay.zarr.zip data/pusht.zarr",
+    "convert pusht_cchi_v7_replay.zarr.zip runs/pusht/data.zarr",
+    "generate task=lift episodes=100 output=runs/lift_demo/demos.zarr",
     "train +experiment=lift_demo trainer.steps=2000",
-    "eval checkpoint=runs/lift_demo",
+    "eval checkpoint=runs/lift_demo/train",
 )
 
 
