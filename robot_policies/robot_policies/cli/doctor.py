@@ -89,8 +89,11 @@ def _module_version(module: str, distribution: str) -> str | None:
     """Version of the distribution that brings a module; another one may bring it (opencv has two)."""
     if importlib.util.find_spec(module) is None:
         return None
-    providers = importlib.metadata.packages_distributions().get(module, [distribution])
-    return _version(distribution) or _version(providers[0]) or "unknown"
+    version = _version(distribution)
+    if version is None:
+        providers = importlib.metadata.packages_distributions().get(module, [distribution])
+        version = _version(providers[0])
+    return version or "unknown"
 
 
 def _usable_cpus() -> int:
