@@ -120,7 +120,11 @@ def conversion_record(importer: Importer, plan: Plan) -> dict[str, Any]:
 
 
 def _source_record(plan: Plan) -> dict[str, Any]:
-    return {"name": plan.source.resolve().name, "n_episodes": len(plan.refs) + len(plan.rejected), **plan.notes}
+    return {
+        "name": plan.source.resolve().name,
+        "n_episodes": len(plan.refs) + len(plan.rejected),
+        **plan.notes,
+    }
 
 
 def _already_converted(importer: Importer, plan: Plan, target: str | Path) -> EpisodeStore:
@@ -176,7 +180,9 @@ def _publish(importer: Importer, plan: Plan, writer: EpisodeStoreWriter) -> None
     if not writer.n_episodes:
         rejected = [Rejected(name, reason) for name, reason in writer.quarantined.items()]
         writer.discard()
-        raise DatasetError(f"{plan.source}: no episode could be converted by {importer.name}{_reasons(rejected)}")
+        raise DatasetError(
+            f"{plan.source}: no episode could be converted by {importer.name}{_reasons(rejected)}"
+        )
     writer.publish()
 
 

@@ -39,7 +39,9 @@ class Segment:
         unknown = set(value) - set(cls.__dataclass_fields__)
         if unknown or not {"start", "end"} <= set(value):
             raise DatasetError(f"a segment has start, end, tag and text, got {sorted(value)}")
-        return cls(int(value["start"]), int(value["end"]), str(value.get("tag", "")), str(value.get("text", "")))
+        return cls(
+            int(value["start"]), int(value["end"]), str(value.get("tag", "")), str(value.get("text", ""))
+        )
 
 
 @dataclass
@@ -68,7 +70,9 @@ class Episode:
     def n_steps(self) -> int:
         """Number of steps T, taken from the low-dimensional features, which must agree."""
         if not self.data:
-            raise EpisodeError(f"episode '{self.source_id}' has no low-dimensional feature; it needs at least one")
+            raise EpisodeError(
+                f"episode '{self.source_id}' has no low-dimensional feature; it needs at least one"
+            )
         lengths = {name: len(array) for name, array in self.data.items()}
         if len(set(lengths.values())) != 1:
             listed = ", ".join(f"{name}={n}" for name, n in sorted(lengths.items()))

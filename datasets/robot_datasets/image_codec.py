@@ -36,8 +36,10 @@ def frame_size(frame: BytesLike) -> tuple[int, int]:
         try:
             height, width, _, _ = simplejpeg.decode_jpeg_header(frame, strict=False)
         except ValueError as error:
-            raise DatasetError(f"JPEG header is unreadable ({error}); the frame is truncated or damaged") from error
-        return height, width
+            raise DatasetError(
+                f"JPEG header is unreadable ({error}); the frame is truncated or damaged"
+            ) from error
+        return int(height), int(width)
     if encoding == "png":
         header = bytes(frame[16:24])
         if len(header) < 8:
@@ -61,7 +63,9 @@ def decode_frame(frame: BytesLike, *, out: np.ndarray | None = None) -> np.ndarr
     raise DatasetError(f"frame of {len(frame)} bytes is neither JPEG nor PNG; declare the encoding 'raw'")
 
 
-def decode_raw(frame: BytesLike, dtype: str, shape: tuple[int, ...], *, out: np.ndarray | None = None) -> np.ndarray:
+def decode_raw(
+    frame: BytesLike, dtype: str, shape: tuple[int, ...], *, out: np.ndarray | None = None
+) -> np.ndarray:
     """View raw little-endian pixels as an array of `shape`, copied into `out` if given."""
     array = np.frombuffer(frame, dtype=np.dtype(dtype).newbyteorder("<"))
     if array.size != int(np.prod(shape)):
@@ -98,7 +102,9 @@ def _decode_jpeg(frame: BytesLike, out: np.ndarray | None) -> np.ndarray:
             return simplejpeg.decode_jpeg(frame, colorspace="RGB")
         size = frame_size(frame)
         if (*size, 3) != out.shape:
-            raise DatasetError(f"frame is {size[0]}x{size[1]}x3, expected {out.shape}; sizes vary in this feature")
+            raise DatasetError(
+                f"frame is {size[0]}x{size[1]}x3, expected {out.shape}; sizes vary in this feature"
+            )
         simplejpeg.decode_jpeg(frame, colorspace="RGB", buffer=out)
         return out
     except ValueError as error:

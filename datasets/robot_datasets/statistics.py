@@ -20,6 +20,9 @@ MAX_QUANTILE_ROWS = 1 << 27
 """Beyond this many rows quantiles are taken from every k-th row (k the smallest that fits)."""
 
 
+_BLOCK_VALUES = 1 << 22
+
+
 @dataclass(frozen=True)
 class FeatureStats:
     """Statistics per component of one feature, each array of the feature's shape, float64.
@@ -46,12 +49,9 @@ class FeatureStats:
             raise DatasetError("statistics need at least one step, got none")
         flat = values.reshape(len(values), -1)
         table = np.empty((len(STATISTICS), flat.shape[1]))
-        step = -(-len(flat) // MAX_QUANTILE_ROWS)
-        for column in range(flat.shape[1]):
-            x = np.ascontiguousarray(flat[:, column], dtype=np.float64)
-            mean = x.mean()
-            table[:5, column] = len(x), x.min(), x.max(), mean, np.sqrt(np.mean((x - mean) ** 2))
-            table[5:, column] = np.quantile(x[::step], QUANTILES)
+        width = max(1, _BLOCK_VALUES // len(flat))  # components taken together; bounds the float64 copy
+        for start in range(0, flat.shape[1], width):
+            table[:, start : start + width] = _exact(flat[:, start : start + width].T.astype(np.float64))
         return cls.from_array(table.reshape(len(STATISTICS), *values.shape[1:]))
 
     @classmethod
@@ -106,7 +106,9 @@ class PixelStatistics:
         for frame in frames:
             pixels = frame.reshape(-1, channels)
             for channel in range(channels):
-                histogram[channel] += np.bincount(pixels[:, channel] // width, minlength=bins).astype(np.uint32)
+                histogram[channel] += np.bincount(pixels[:, channel] // width, minlength=bins).astype(
+                    np.uint32
+                )
             parts.append(_moments(pixels))
         if not parts:
             raise DatasetError("pixel statistics need at least one frame, got none")
@@ -131,7 +133,9 @@ def histogram_bins(dtype: str) -> int:
     return bins
 
 
-def histogram_quantiles(histogram: np.ndarray, width: int, quantiles: Sequence[float] = QUANTILES) -> np.ndarray:
+def histogram_quantiles(
+    histogram: np.ndarray, width: int, quantiles: Sequence[float] = QUANTILES
+) -> np.ndarray:
     """Linear quantiles (Q, C) of (C, B) counts; a bin stands for the middle of the integers it holds.
 
     With bins of width 1 this equals `numpy.quantile` of the values themselves.
@@ -146,6 +150,18 @@ def histogram_quantiles(histogram: np.ndarray, width: int, quantiles: Sequence[f
         bins = below + (above - below) * (position - low)
         result[:, channel] = bins * width + (width - 1) / 2
     return result
+
+
+def _exact(values: np.ndarray) -> np.ndarray:
+    """All statistics (10, D) of (D, N) values; two passes, so a large mean does not spoil the deviation."""
+    table = np.empty((len(STATISTICS), len(values)))
+    mean = values.mean(axis=1)
+    deviation = np.sqrt(np.mean((values - mean[:, None]) ** 2, axis=1))
+    table[0] = values.shape[1]
+    table[1:5] = values.min(axis=1), values.max(axis=1), mean, deviation
+    step = -(-values.shape[1] // MAX_QUANTILE_ROWS)
+    table[5:] = np.quantile(values[:, ::step], QUANTILES, axis=1)
+    return table
 
 
 def _moments(pixels: np.ndarray) -> np.ndarray:

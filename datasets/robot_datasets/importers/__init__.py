@@ -16,6 +16,7 @@ ENTRY_POINT_GROUP = "robot_datasets.importers"
 
 _BUILT_IN = {
     "diffusion_policy_zarr": "robot_datasets.importers.diffusion_policy_zarr:DiffusionPolicyZarr",
+    "robomind_hdf5": "robot_datasets.importers.robomind_hdf5:RoboMindHdf5",
 }
 
 
@@ -51,4 +52,6 @@ def detect_importer(path: Path) -> Importer:
         names = ", ".join(importer.name for importer in matching)
         raise DatasetError(f"{path} looks like several formats ({names}); choose one with --format")
     known = "; ".join(f"{importer.name} = {importer.summary}" for importer in importers)
-    raise DatasetError(f"{path} is of no known format. Known: {known}. Name one with --format to see what is wrong")
+    raise DatasetError(
+        f"{path} is of no known format. Known: {known}. Name one with --format to see what is wrong"
+    )

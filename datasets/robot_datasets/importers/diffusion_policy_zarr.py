@@ -80,15 +80,19 @@ class DiffusionPolicyZarr(Importer):
     def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
         """Read metadata and episode boundaries; the steps stay where they are."""
         group = _open_buffer(path)
-        arrays = {key: group[f"data/{key}"] for key in sorted(group["data"].keys())}  # pyright: ignore
+        arrays = _data_arrays(group)
         if "action" not in arrays:
-            raise DatasetError(f"{path} has no data/action, found {', '.join(arrays) or 'nothing'}; expected a buffer")
+            raise DatasetError(
+                f"{path} has no data/action, found {', '.join(arrays) or 'nothing'}; expected a buffer"
+            )
         is_pusht = all(k in arrays and arrays[k].shape[1:] == shape for k, shape in _PUSHT_SHAPES.items())
         columns, features = _pusht_columns(arrays) if is_pusht else _generic_columns(arrays)
         ends, recorded = read_episode_ends(group, path, options["episode_ends"], arrays)
         lengths = {array.shape[0] for array in arrays.values()}
         if lengths != {int(ends[-1])}:
-            raise DatasetError(f"{path}: arrays have {sorted(lengths)} steps but episodes end at {ends[-1]}; it is damaged")
+            raise DatasetError(
+                f"{path}: arrays have {sorted(lengths)} steps but episodes end at {ends[-1]}; it is damaged"
+            )
         images = {name: name.removeprefix(IMAGE_PREFIX) for name in features if name.startswith(IMAGE_PREFIX)}
         if is_pusht and pusht.IMAGE in images:
             images[pusht.IMAGE] = "img"
@@ -128,9 +132,7 @@ class DiffusionPolicyZarr(Importer):
             except EpisodeError as error:
                 yield Rejected(ref.source_id, str(error))
                 continue
-            frames = {
-                name: _frames(readers[key], start, stop, plan.options) for name, key in images.items()
-            }
+            frames = {name: _frames(readers[key], start, stop, plan.options) for name, key in images.items()}
             yield Episode(ref.source_id, data, dict(frames), task=plan.options["task"])
 
 
@@ -241,7 +243,9 @@ def _rate(text: str, path: Path) -> float:
     except ValueError:
         rate = 0.0
     if not rate > 0:
-        raise DatasetError(f"{path} does not tell its rate, got fps='{text}'; give it in Hz with --option fps=10")
+        raise DatasetError(
+            f"{path} does not tell its rate, got fps='{text}'; give it in Hz with --option fps=10"
+        )
     return rate
 
 
@@ -259,6 +263,14 @@ def _open_buffer(path: Path) -> zarr.Group:
         return zarr.open_group(ZipStore(path, mode="r", read_only=True), mode="r", zarr_format=2, path=root)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} cannot be opened as a replay buffer ({error}); copy it again") from error
+
+
+def _data_arrays(group: zarr.Group) -> dict[str, Any]:
+    import zarr
+
+    data = group["data"]
+    nodes = data.members() if isinstance(data, zarr.Group) else ()
+    return {key: node for key, node in sorted(nodes, key=lambda n: n[0]) if isinstance(node, zarr.Array)}
 
 
 def _buffer_root(names: Sequence[str]) -> str | None:

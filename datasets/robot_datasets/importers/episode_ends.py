@@ -45,26 +45,30 @@ def read_episode_ends(
     else:
         ends, recorded = _stored_ends(group, path), ""
     if ends.ndim != 1 or not len(ends) or np.any(np.diff(ends, prepend=0) <= 0):
-        raise DatasetError(f"{path}: episode ends are empty or not increasing; expected cumulative step counts")
+        raise DatasetError(
+            f"{path}: episode ends are empty or not increasing; expected cumulative step counts"
+        )
     return ends, recorded
 
 
 def _stored_ends(group: zarr.Group, path: Path) -> np.ndarray:
     try:
-        array = group["meta/episode_ends"]
+        array: Any = group["meta/episode_ends"]
     except KeyError as error:
         raise DatasetError(
             f"{path} has no meta/episode_ends, so nothing says where episodes end; get a complete copy, or give "
             f"--option episode_ends=FILE.npy, or for PushT --option episode_ends={BLOCK_JUMP}"
         ) from error
-    return np.asarray(array[...], dtype=np.int64)  # pyright: ignore[reportIndexIssue]
+    return np.asarray(array[...], dtype=np.int64)
 
 
 def _ends_from_file(path: Path) -> tuple[np.ndarray, str]:
     try:
         ends = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read episode ends from {path}: {error}; expected a .npy file of integers") from error
+        raise DatasetError(
+            f"cannot read episode ends from {path}: {error}; expected a .npy file of integers"
+        ) from error
     if ends.dtype.kind not in "iu":
         raise DatasetError(f"{path} holds {ends.dtype}; expected integer cumulative episode ends")
     ends = ends.astype("<i8")
@@ -74,7 +78,9 @@ def _ends_from_file(path: Path) -> tuple[np.ndarray, str]:
 def _ends_from_block_jumps(path: Path, arrays: Mapping[str, Any]) -> np.ndarray:
     state = arrays.get("state")
     if state is None or state.shape[1:] != (5,):
-        raise DatasetError(f"{path} has no PushT state (T, 5); episode_ends={BLOCK_JUMP} works for PushT alone")
+        raise DatasetError(
+            f"{path} has no PushT state (T, 5); episode_ends={BLOCK_JUMP} works for PushT alone"
+        )
     position = np.asarray(state[:, 2:4], dtype=np.float64)
     jumps = np.flatnonzero(np.linalg.norm(np.diff(position, axis=0), axis=1) > BLOCK_JUMP_PIXELS)
     return np.append(jumps + 1, len(position)).astype(np.int64)

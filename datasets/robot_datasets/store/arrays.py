@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robot_datasets.errors import DatasetError
 from robot_datasets.store.layout import column_chunks
 
 if TYPE_CHECKING:
@@ -15,13 +17,16 @@ if TYPE_CHECKING:
 _ZSTD_LEVEL = 3
 
 
-def write_column(group: zarr.Group, path: str, values: np.ndarray, *, attributes: dict[str, Any] | None = None) -> None:
+def write_column(
+    group: zarr.Group, path: str, values: np.ndarray, *, attributes: dict[str, Any] | None = None
+) -> None:
     """Write `values` (T, ...) as one sharded, zstd-compressed array.
 
     zstd in one thread gives the same bytes every time; blosc with threads does not.
     """
     from zarr.codecs import ZstdCodec
 
+    keep_zeros: Any = {"write_empty_chunks": True}
     row_bytes = values.itemsize * int(np.prod(values.shape[1:]))
     chunk, shard = column_chunks(len(values), row_bytes)
     array = group.create_array(
@@ -33,6 +38,7 @@ def write_column(group: zarr.Group, path: str, values: np.ndarray, *, attributes
         compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
         fill_value=False if values.dtype == np.bool_ else 0,
         attributes=attributes,
+        config=keep_zeros,  # a chunk file that is missing means damage, never zeros
     )
     for start in range(0, len(values), shard):
         array[start : start + shard] = values[start : start + shard]
@@ -47,15 +53,31 @@ def write_text(group: zarr.Group, path: str, texts: Sequence[str]) -> None:
     write_column(group, f"{path}/offsets", offsets)
 
 
-def read_text(group: zarr.Group, path: str) -> list[str]:
-    """Read strings written by `write_text`."""
-    data = read_array(group, f"{path}/bytes").tobytes()
-    offsets = read_array(group, f"{path}/offsets").tolist()
-    return [data[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+def split_text(data: bytes, offsets: np.ndarray) -> list[str]:
+    """Undo `write_text`, given its two arrays."""
+    ends = offsets.tolist()
+    return [data[a:b].decode() for a, b in itertools.pairwise(ends)]
 
 
 def read_array(group: zarr.Group, path: str) -> np.ndarray:
-    """Read a whole array into RAM, read-only."""
-    values = np.asarray(group[path][...])  # pyright: ignore[reportIndexIssue]
+    """Read a whole array into RAM, read-only.
+
+    Raises:
+        DatasetError: A chunk is damaged.
+    """
+    array: Any = group[path]
+    try:
+        values = np.asarray(array[...])
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise DatasetError(
+            f"{path} cannot be read ({error}); the store is damaged, copy or convert it again"
+        ) from error
     values.flags.writeable = False
     return values
+
+
+def chunk_keys(array: Any) -> list[str]:
+    """Return the files an array of this layout consists of, below its own path; only axis 0 is divided."""
+    outer = (array.shards or array.chunks)[0]
+    rest = "/0" * (len(array.shape) - 1)
+    return [f"c/{i}{rest}" for i in range(-(-array.shape[0] // outer))]

@@ -17,6 +17,7 @@ from robot_datasets.errors import DatasetError
 
 _MAX_MAPS = 128
 
+
 class BlobWriter:
     """Appends bytes to chunk files ``c/0``, ``c/1``, ... of `chunk_bytes` each."""
 
@@ -105,18 +106,18 @@ class LocalBlob:
     def __init__(self, directory: Path, *, chunk_bytes: int, size: int) -> None:
         self._directory = directory / "c"
         self._chunk_bytes = chunk_bytes
-        self._size = size
+        self.size = size
         self._maps: dict[int, memoryview] = {}  # in order of opening; each holds a file descriptor
 
     def check(self) -> None:
         """Raise `DatasetError` unless every chunk file is there in full length."""
-        for chunk in range(-(-self._size // self._chunk_bytes)):
+        for chunk in range(-(-self.size // self._chunk_bytes)):
             path = self._directory / str(chunk)
             found = path.stat().st_size if path.exists() else -1
             if found != self._chunk_bytes:
                 state = "is missing" if found < 0 else f"has {found} bytes"
                 raise DatasetError(
-                    f"{path} {state}, expected {self._chunk_bytes} bytes; the store is damaged, copy or convert it again"
+                    f"{path} {state}, expected {self._chunk_bytes} bytes; the store is damaged, copy it again"
                 )
 
     def read(self, start: int, stop: int) -> memoryview:
@@ -155,16 +156,18 @@ class RemoteBlob:
         self._filesystem = filesystem
         self._directory = f"{directory}/c"
         self._chunk_bytes = chunk_bytes
-        self._size = size
+        self.size = size
 
     def check(self) -> None:
         """Raise `DatasetError` unless the first and the last chunk file are there in full length."""
-        if self._size == 0:
+        if self.size == 0:
             return
-        for chunk in sorted({0, (self._size - 1) // self._chunk_bytes}):
+        for chunk in sorted({0, (self.size - 1) // self._chunk_bytes}):
             path = f"{self._directory}/{chunk}"
             if not self._filesystem.exists(path) or self._filesystem.size(path) != self._chunk_bytes:
-                raise DatasetError(f"{path} is missing or cut short, expected {self._chunk_bytes} bytes; copy it again")
+                raise DatasetError(
+                    f"{path} is missing or cut short, expected {self._chunk_bytes} bytes; copy it again"
+                )
 
     def read(self, start: int, stop: int) -> memoryview:
         """Return bytes [start, stop)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,7 +42,7 @@ def append_frames(
     lengths: list[int] = []
     samples: list[np.ndarray] = []
     digest.update(name.encode() + b"\0")
-    for step, frame in enumerate(episode.images[name]):
+    for step, frame in enumerate(_readable(episode.images[name], who)):
         if step >= n_steps:
             raise EpisodeError(f"{who} has more than {n_steps} frames; expected one per step")
         try:
@@ -58,6 +59,19 @@ def append_frames(
     array = np.asarray(lengths, dtype="<i8")
     digest.update(array.tobytes())
     return AppendedFrames(array, PixelStatistics.of(samples, dtype=feature.dtype, channels=feature.shape[2]))
+
+
+def _readable(frames: Iterable[bytes], who: str) -> Iterator[bytes]:
+    """Pass frames on; an error of the source's disk or file is the episode's fault, not the writer's."""
+    iterator = iter(frames)
+    while True:
+        try:
+            frame = next(iterator)
+        except StopIteration:
+            return
+        except OSError as error:
+            raise EpisodeError(f"{who} cannot be read from the source: {error}") from error
+        yield frame
 
 
 def sampled_steps(n_steps: int) -> set[int]:
@@ -77,7 +91,9 @@ def check_frame(frame: BytesLike, feature: Feature, encoding: str) -> None:
         raise DatasetError(f"frame is {size[0]}x{size[1]} px, expected {feature.shape[0]}x{feature.shape[1]}")
 
 
-def decode_as(frame: BytesLike, feature: Feature, encoding: str, *, out: np.ndarray | None = None) -> np.ndarray:
+def decode_as(
+    frame: BytesLike, feature: Feature, encoding: str, *, out: np.ndarray | None = None
+) -> np.ndarray:
     """Decode to (H, W, C) of the feature's type; `DatasetError` if the pixels are of another kind."""
     if encoding == "raw":
         return decode_raw(frame, feature.dtype, feature.shape, out=out)

@@ -16,14 +16,19 @@ def checked_columns(episode: Episode, spec: StoreSpec) -> dict[str, np.ndarray]:
     who = f"episode '{episode.source_id}'"
     low_dim = {name for name in episode.data if not is_image(name)}
     _require_same(who, "features", low_dim, set(spec.low_dim))
-    _require_same(who, "image features", set(episode.images) | (set(episode.data) - low_dim), set(spec.image_features))
+    _require_same(
+        who, "image features", set(episode.images) | (set(episode.data) - low_dim), set(spec.image_features)
+    )
     if not episode.source_id:
         raise EpisodeError("an episode has an empty source_id; it needs a stable name within its source")
     if episode.split not in _SPLITS:
         raise EpisodeError(f"{who} has split '{episode.split}'; expected 'train', 'val' or ''")
     if episode.n_steps < 1:
         raise EpisodeError(f"{who} has no steps; expected at least one")
-    return {name: _checked(who, name, np.asarray(episode.data[name]), spec.features[name]) for name in spec.low_dim}
+    return {
+        name: _checked(who, name, np.asarray(episode.data[name]), spec.features[name])
+        for name in spec.low_dim
+    }
 
 
 def checked_segments(episode: Episode, n_steps: int) -> list[Segment]:
@@ -42,7 +47,9 @@ def _require_same(who: str, what: str, found: set[str], expected: set[str]) -> N
         return
     parts = [f"lacks {', '.join(sorted(expected - found))}"] if expected - found else []
     parts += [f"has unexpected {', '.join(sorted(found - expected))}"] if found - expected else []
-    raise EpisodeError(f"{who} {' and '.join(parts)}; the store's {what} are {', '.join(sorted(expected)) or 'none'}")
+    raise EpisodeError(
+        f"{who} {' and '.join(parts)}; the store's {what} are {', '.join(sorted(expected)) or 'none'}"
+    )
 
 
 def _checked(who: str, name: str, values: np.ndarray, feature: Feature) -> np.ndarray:

@@ -142,7 +142,9 @@ def _sorted(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_feature(name: str, feature: Feature, encoding: str) -> None:
     if not name or any(c in name for c in "/\\\0") or name.startswith((".", "__")) or name == "zarr.json":
-        raise DatasetError(f"feature name {name!r} cannot be stored; use letters, digits, dots and underscores")
+        raise DatasetError(
+            f"feature name {name!r} cannot be stored; use letters, digits, dots and underscores"
+        )
     if not is_image(name):
         if 0 in feature.shape:
             raise DatasetError(f"feature '{name}' has shape {feature.shape}; only image sizes may vary (0)")

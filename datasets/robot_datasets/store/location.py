@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +45,14 @@ class Location:
             store = FsspecStore(fs=_asynchronous(filesystem), read_only=True, path=root)
         try:
             return zarr.open_group(store, mode="r", zarr_format=3)
-        except (GroupNotFoundError, FileNotFoundError) as error:
+        except (GroupNotFoundError, FileNotFoundError, NotADirectoryError) as error:
             raise DatasetError(
                 f"{self.address} is not an episode store (no zarr v3 group there); "
                 "make one with: robot-policies convert SOURCE OUT"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(
+                f"{self.address}/zarr.json is damaged ({error}); copy the store again"
             ) from error
 
     def blob(self, path: str, *, chunk_bytes: int, size: int) -> LocalBlob | RemoteBlob:
@@ -58,6 +62,13 @@ class Location:
         filesystem, root = self._filesystem()
         directory = f"{root}/{path}" if root else path
         return RemoteBlob(filesystem, directory, chunk_bytes=chunk_bytes, size=size)
+
+    def missing(self, paths: Sequence[str]) -> list[str]:
+        """Return those of `paths`, relative to the root, that are not there."""
+        if self.is_local:
+            return [path for path in paths if not (Path(self.address) / path).is_file()]
+        filesystem, root = self._filesystem()
+        return [path for path in paths if not filesystem.exists(f"{root}/{path}" if root else path)]
 
     def _require_directory(self) -> None:
         path = Path(self.address)
@@ -79,7 +90,9 @@ class Location:
                 return fsspec.filesystem("zip", fo=self.address, **options), ""
             filesystem, root = fsspec.core.url_to_fs(self.address, **options)
         except (ImportError, OSError, ValueError) as error:
-            raise DatasetError(f"cannot open {self.address}: {error}; check the address and storage options") from error
+            raise DatasetError(
+                f"cannot open {self.address}: {error}; check the address and storage options"
+            ) from error
         return filesystem, root.rstrip("/")
 
 

@@ -75,7 +75,7 @@ def _write_episodes(root: zarr.Group, episodes: Sequence[Mapping[str, Any]]) -> 
         values = np.array([s[position] for s in segments], dtype=np.int64)
         write_column(root, f"{layout.SEGMENTS}/{name}", values)
     for position, name in enumerate(("tag", "text"), start=3):
-        write_text(root, f"{layout.SEGMENTS}/{name}", [s[position] for s in segments])
+        write_text(root, f"{layout.SEGMENTS}/{name}", [str(s[position]) for s in segments])
 
 
 def _write_quarantine(root: zarr.Group, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -84,7 +84,9 @@ def _write_quarantine(root: zarr.Group, entries: Sequence[Mapping[str, Any]]) ->
     write_text(root, f"{layout.QUARANTINE}/reason", [entry["reason"] for entry in set_aside])
 
 
-def _write_stats(root: zarr.Group, name: str, rows: RowSpool, lengths: Sequence[int], total: FeatureStats) -> None:
+def _write_stats(
+    root: zarr.Group, name: str, rows: RowSpool, lengths: Sequence[int], total: FeatureStats
+) -> None:
     attributes = {"statistics": list(STATISTICS)}
     path = layout.stats_path(name)
     write_column(root, f"{path}/episodes", rows.column(("stats", name), lengths), attributes=attributes)
@@ -113,7 +115,9 @@ def _remove_all_but_payload(store: Path) -> None:
     if not store.exists():
         return
     for path in sorted(store.rglob("*"), reverse=True):
-        in_payload = path.parent.name == "c" and path.parent.parent.name == "bytes" and _is_image_path(store, path)
+        in_payload = (
+            path.parent.name == "c" and path.parent.parent.name == "bytes" and _is_image_path(store, path)
+        )
         if path.is_file() and not in_payload:
             path.unlink()
         elif path.is_dir() and not any(path.iterdir()):

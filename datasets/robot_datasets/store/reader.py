@@ -14,7 +14,8 @@ from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import Feature
 from robot_datasets.statistics import FeatureStats, merge_pixels
 from robot_datasets.store import layout
-from robot_datasets.store.arrays import read_array, read_text
+from robot_datasets.store.arrays import chunk_keys, read_array, split_text
+from robot_datasets.store.blob import LocalBlob, RemoteBlob
 from robot_datasets.store.images import ImageColumn
 from robot_datasets.store.layout import StoreSpec, canonical_json
 from robot_datasets.store.location import Location
@@ -55,7 +56,9 @@ class EpisodeColumns(Mapping[str, Any]):
         raise KeyError(unknown_name("episode column", key, self))
 
     def _segments(self) -> list[list[Segment]]:
-        numbers = [self._store.read_array(f"{layout.SEGMENTS}/{n}").tolist() for n in ("episode", "start", "end")]
+        numbers = [
+            self._store.read_array(f"{layout.SEGMENTS}/{n}").tolist() for n in ("episode", "start", "end")
+        ]
         texts = [self._store.read_text(f"{layout.SEGMENTS}/{n}") for n in ("tag", "text")]
         result: list[list[Segment]] = [[] for _ in range(self._store.n_episodes)]
         for episode, start, end, tag, text in zip(*numbers, *texts, strict=True):
@@ -169,11 +172,12 @@ class EpisodeStore:
         """Return the frames of an image feature."""
         if name not in self._images:
             self._require(name, self.spec.image_features, "image feature")
-            path = layout.image_path(name)
-            array = self._array(f"{path}/bytes")
-            blob = self._location.blob(f"{path}/bytes", chunk_bytes=array.chunks[0], size=array.shape[0])
-            blob.check()
-            offsets = self.read_array(f"{path}/offsets")
+            offsets = self.read_array(f"{layout.image_path(name)}/offsets")
+            blob = self._blob(name)
+            if offsets[0] != 0 or offsets[-1] != blob.size or np.any(np.diff(offsets) < 0):
+                raise DatasetError(
+                    f"{self.path}: the offsets of {name} do not fit its bytes; the store is damaged"
+                )
             self._images[name] = ImageColumn(
                 name, self.spec.features[name], self.spec.encodings[name], offsets, blob
             )
@@ -194,7 +198,9 @@ class EpisodeStore:
             return FeatureStats.from_array(self.read_array(f"{path}/total"))
         chosen = np.unique(np.asarray(episodes, dtype=np.int64))
         if not len(chosen) or chosen[0] < 0 or chosen[-1] >= self.n_episodes:
-            raise DatasetError(f"statistics need episodes within 0..{self.n_episodes - 1}, got {list(episodes)[:8]}")
+            raise DatasetError(
+                f"statistics need episodes within 0..{self.n_episodes - 1}, got {list(episodes)[:8]}"
+            )
         if name in self.spec.image_features:
             tables, histograms = self.read_array(f"{path}/episodes"), self.read_array(f"{path}/histogram")
             return merge_pixels(tables[chosen], histograms[chosen], self.spec.features[name].dtype)
@@ -203,13 +209,18 @@ class EpisodeStore:
 
     def read_array(self, path: str) -> np.ndarray:
         """Read any array of the store whole, read-only; for parts that have no accessor of their own."""
-        self._array(path)
-        return read_array(self._group, path)
+        keys = [f"{path}/{key}" for key in chunk_keys(self._array(path))]
+        for missing in self._location.missing(keys)[:1]:
+            raise DatasetError(f"{self.path} lacks {missing}; the store is damaged, copy or convert it again")
+        try:
+            return read_array(self._group, path)
+        except DatasetError as error:
+            raise DatasetError(f"{self.path}: {error}") from error
 
     def read_text(self, path: str) -> list[str]:
         """Read any text column of the store whole."""
-        self._array(f"{path}/bytes")
-        return read_text(self._group, path)
+        data = self.read_array(f"{path}/bytes").tobytes()
+        return split_text(data, self.read_array(f"{path}/offsets"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EpisodeStore, (self._location,)
@@ -223,10 +234,23 @@ class EpisodeStore:
         try:
             node = self._group[path]
         except KeyError as error:
-            raise DatasetError(f"{self.path} lacks {path}; the store is damaged, copy or convert it again") from error
+            raise DatasetError(
+                f"{self.path} lacks {path}; the store is damaged, copy or convert it again"
+            ) from error
         if not isinstance(node, zarr.Array):
             raise DatasetError(f"{self.path}: {path} is a group, expected an array; the store is damaged")
         return node
+
+    def _blob(self, name: str) -> LocalBlob | RemoteBlob:
+        path = f"{layout.image_path(name)}/bytes"
+        array = self._array(path)
+        if array.dtype != np.uint8 or array.compressors or array.shards:
+            raise DatasetError(
+                f"{self.path}: {path} is not plain uint8; expected an uncompressed, unsharded payload"
+            )
+        blob = self._location.blob(path, chunk_bytes=array.chunks[0], size=array.shape[0])
+        blob.check()
+        return blob
 
     def _require(self, name: str, known: Sequence[str] | Mapping[str, Any], kind: str) -> None:
         if name not in known:
@@ -234,11 +258,17 @@ class EpisodeStore:
 
     def _check_structure(self) -> None:
         if not len(self.episode_ends) or np.any(np.diff(self.episode_ends, prepend=0) <= 0):
-            raise DatasetError(f"{self.path}: {layout.EPISODE_ENDS} is empty or not increasing; the store is damaged")
+            raise DatasetError(
+                f"{self.path}: {layout.EPISODE_ENDS} is empty or not increasing; the store is damaged"
+            )
         expected = {layout.column_path(n): (self.n_steps, *self.features[n].shape) for n in self.spec.low_dim}
         for name in self.spec.image_features:
+            if self._location.is_local:
+                self._blob(name)
             expected[f"{layout.image_path(name)}/offsets"] = (self.n_steps + 1,)
         for path, shape in expected.items():
             found = self._array(path).shape
             if found != shape:
-                raise DatasetError(f"{self.path}: {path} has shape {found}, expected {shape}; the store is damaged")
+                raise DatasetError(
+                    f"{self.path}: {path} has shape {found}, expected {shape}; the store is damaged"
+                )

@@ -10,13 +10,22 @@ from typing import Any
 
 from robot_datasets.errors import DatasetError
 from robot_datasets.store.journal import Journal
+from robot_datasets.store.layout import ATTRIBUTE_KEY
 
 
 class Staging:
-    """``NAME.zarr.staging``: journal, row spool, lock, and the store being built."""
+    """``NAME.zarr.staging``: the journal, the row spool, a lock, and the store being built.
+
+    A staging directory without its ``store`` is what a writer left that was killed after the swap; it is
+    stale and cleared.
+    """
 
     def __init__(self, target: Path, *, overwrite: bool) -> None:
         """Create or reopen the staging directory of `target` and lock it."""
+        if "://" in str(target) or ":/" in str(target):
+            raise DatasetError(
+                f"{target} is a remote address; write the store locally, then copy the folder there"
+            )
         self.target = Path(os.path.abspath(target))
         self.root = self.target.with_name(self.target.name + ".staging")
         self.store = self.root / "store"
@@ -24,22 +33,15 @@ class Staging:
         self._replaced = self.root / "replaced"
         self._journal = self.root / "journal.jsonl"
         self._overwrite = overwrite
-        if "://" in str(target):
-            raise DatasetError(f"{target} is a remote address; write the store locally, then copy the folder there")
-        if os.path.lexists(self.target) and not overwrite:
-            raise DatasetError(f"{self.target} already exists; choose another path or pass --overwrite")
+        self._lock_directory()
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.root / "lock").open("w")
-        except OSError as error:
-            raise DatasetError(
-                f"cannot write to {self.target.parent}: {error.strerror}; choose a folder you may write to"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise DatasetError(f"another process is writing {self.target}; wait for it or choose another path") from error
+            self._restore_replaced()
+            self._check_target()
+        except BaseException:
+            self.close()
+            if not any(p.name != "lock" for p in self.root.iterdir()):
+                shutil.rmtree(self.root)
+            raise
 
     def open_journal(self, header: dict[str, Any]) -> Journal:
         """Return the journal: an unfinished one with this `header`, or a new one.
@@ -47,6 +49,8 @@ class Staging:
         Raises:
             DatasetError: There is an unfinished store of another header, and overwriting was not asked for.
         """
+        if not self.store.is_dir():
+            self._clear()
         journal = Journal(self._journal)
         if journal.entries and journal.entries[0] != header:
             journal.close()
@@ -60,13 +64,13 @@ class Staging:
         if not journal.entries:
             self._clear(keep=self._journal.name)
             journal.append(header)
+            self.store.mkdir()
         return journal
 
     def swap_in(self) -> None:
         """Move the finished store to the target and delete the rest."""
+        self._check_target()
         if os.path.lexists(self.target):
-            if not self._overwrite:
-                raise DatasetError(f"{self.target} appeared meanwhile; move it away and run the same command again")
             self.target.rename(self._replaced)
         self.store.rename(self.target)
         sync_directory(self.target.parent)
@@ -74,12 +78,47 @@ class Staging:
 
     def remove(self) -> None:
         """Delete the staging directory and release the lock."""
+        self._journal.unlink(
+            missing_ok=True
+        )  # first, so that an interrupted removal leaves nothing to resume
         shutil.rmtree(self.root)
         self.close()
 
     def close(self) -> None:
         """Release the lock; the files stay."""
         self._lock.close()
+
+    def _lock_directory(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.root / "lock").open("w")
+        except OSError as error:
+            raise DatasetError(
+                f"cannot write to {self.target.parent}: {error.strerror}; choose a folder you may write to"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise DatasetError(
+                f"another process is writing {self.target}; wait for it or choose another path"
+            ) from error
+
+    def _restore_replaced(self) -> None:
+        """Put back the old store if a writer was killed between the two renames of a swap."""
+        if os.path.lexists(self._replaced) and not os.path.lexists(self.target):
+            self._replaced.rename(self.target)
+
+    def _check_target(self) -> None:
+        if not os.path.lexists(self.target):
+            return
+        if not self._overwrite:
+            raise DatasetError(f"{self.target} already exists; choose another path or pass --overwrite")
+        if not is_episode_store(self.target):
+            raise DatasetError(
+                f"{self.target} exists and is not an episode store, so it is not overwritten; "
+                "choose another path or delete it yourself"
+            )
 
     def _clear(self, *, keep: str = "") -> None:
         for path in self.root.iterdir():
@@ -91,8 +130,24 @@ class Staging:
                 path.unlink()
 
 
+def is_episode_store(path: Path) -> bool:
+    """Whether the root metadata of a local directory names an episode store; parts may be damaged."""
+    try:
+        return f'"{ATTRIBUTE_KEY}"' in (path / "zarr.json").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def remove_stale_staging(target: Path) -> None:
+    """Delete what a writer left that was killed right after the swap; anything else is kept."""
+    root = Path(os.path.abspath(target)).with_name(target.name + ".staging")
+    if root.is_dir() and not (root / "store").exists():
+        staging = Staging(target, overwrite=True)
+        staging.remove()
+
+
 def sync_directory(path: Path) -> None:
-    """Wait until the disk has the entries of a directory."""
+    """Wait until the disk has the entries of a directory, or the bytes of a file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

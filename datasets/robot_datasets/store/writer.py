@@ -111,7 +111,7 @@ class EpisodeStoreWriter:
     @property
     def n_steps(self) -> int:
         """Number of steps written so far."""
-        return sum(self._lengths)
+        return self._n_steps
 
     def add_episode(self, episode: Episode) -> None:
         """Append one episode; when this returns, it survives a power cut.
@@ -121,7 +121,9 @@ class EpisodeStoreWriter:
                 nothing of it is kept and the writer can go on.
         """
         if episode.source_id in self._done or episode.source_id in self._quarantined:
-            raise DatasetError(f"episode '{episode.source_id}' is already in the store; source ids must be unique")
+            raise DatasetError(
+                f"episode '{episode.source_id}' is already in the store; source ids must be unique"
+            )
         sizes = {name: blob.size for name, blob in self._blobs.items()}
         rows = self._rows.size
         try:
@@ -180,6 +182,7 @@ class EpisodeStoreWriter:
 
     def _open_files(self, image_chunk_bytes: int) -> None:
         self._lengths: list[int] = []
+        self._n_steps = 0
         self._done: set[str] = set()
         self._quarantined: dict[str, str] = {}
         sizes = dict.fromkeys(self.spec.image_features, 0)
@@ -188,7 +191,9 @@ class EpisodeStoreWriter:
             sizes.update(entry.get("image_bytes", {}))
         self._blobs = {
             name: BlobWriter(
-                self._staging.store / image_path(name) / "bytes", chunk_bytes=image_chunk_bytes, size=sizes[name]
+                self._staging.store / image_path(name) / "bytes",
+                chunk_bytes=image_chunk_bytes,
+                size=sizes[name],
             )
             for name in self.spec.image_features
         }
@@ -199,6 +204,7 @@ class EpisodeStoreWriter:
             self._quarantined[entry["quarantine"]] = entry["reason"]
             return
         self._lengths.append(entry["n_steps"])
+        self._n_steps += entry["n_steps"]
         self._done.add(entry["source_id"])
 
     def _write(self, episode: Episode) -> dict[str, Any]:
@@ -221,7 +227,7 @@ class EpisodeStoreWriter:
             "source_id": episode.source_id,
             "n_steps": n_steps,
             "task": episode.task,
-            "success": episode.success,
+            "success": None if episode.success is None else bool(episode.success),
             "split": episode.split,
             "segments": [_segment_row(s) for s in segments],
             "checksum": digest.hexdigest(),

@@ -1,0 +1,306 @@
+"""The data commands: convert, inspect, check, stats."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from robot_datasets.errors import UserError
+from robot_datasets.image_codec import ENCODINGS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from robot_datasets.convert import ConversionReport
+    from robot_datasets.store import EpisodeStore
+
+_INTERRUPTED = 130
+_SHOWN = 20
+
+
+def run_convert(argv: list[str]) -> int:
+    """Convert a source into an episode store; 0 on success, also if it was there already."""
+    from robot_datasets.convert import Progress, convert
+
+    arguments = _convert_parser().parse_args(argv)
+    options = _options(arguments.option)
+    if arguments.image_encoding:
+        options["image_encoding"] = arguments.image_encoding
+    done = 0
+    try:
+        with _progress_bar("episodes", enabled=not arguments.json) as update:
+
+            def report_progress(progress: Progress) -> None:
+                nonlocal done
+                done = progress.done
+                note = f", {progress.quarantined} set aside" if progress.quarantined else ""
+                update(progress.done, progress.total, f"{progress.n_steps:,} steps{note}")
+
+            report = convert(
+                arguments.source,
+                arguments.store,
+                format=arguments.format,
+                options=options,
+                overwrite=arguments.overwrite,
+                progress=report_progress,
+            )
+    except KeyboardInterrupt:
+        _console(stderr=True).print(
+            f"interrupted; {done} episodes are safe, run the same command again to go on", highlight=False
+        )
+        return _INTERRUPTED
+    if arguments.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        _print_conversion(report)
+    return 0
+
+
+def run_inspect(argv: list[str]) -> int:
+    """Show what a store holds."""
+    from robot_datasets.summary import summarise
+
+    arguments = _store_parser(
+        "inspect", "Show what an episode store holds.", "inspect data/pusht.zarr"
+    ).parse_args(argv)
+    summary = summarise(_open(arguments.store))
+    if arguments.json:
+        print(json.dumps(summary))
+    else:
+        _print_summary(summary)
+    return 0
+
+
+def run_check(argv: list[str]) -> int:
+    """Read all of a store; 1 if anything is wrong with it."""
+    from robot_datasets.check import check_store
+
+    parser = _store_parser(
+        "check",
+        "Read every byte of a store, decode every frame, and list what is wrong.",
+        "check data/pusht.zarr",
+    )
+    arguments = parser.parse_args(argv)
+    with _progress_bar("episodes", enabled=not arguments.json) as update:
+        report = check_store(_open(arguments.store), progress=lambda done, total: update(done, total, ""))
+    if arguments.json:
+        print(json.dumps(report.to_dict()))
+        return 0 if report.ok else 1
+    console = _console()
+    for problem in report.problems[:_SHOWN]:
+        console.print(f"  {problem}", markup=False, highlight=False)
+    if report.n_problems > _SHOWN:
+        console.print(f"  ... and {report.n_problems - _SHOWN} more; --json lists them")
+    verdict = "no problems" if report.ok else f"{report.n_problems} problems"
+    console.print(
+        f"{report.store}: {verdict} in {report.n_episodes:,} episodes, {report.n_steps:,} steps, "
+        f"{report.n_frames:,} frames",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0 if report.ok else 1
+
+
+def run_stats(argv: list[str]) -> int:
+    """Print the statistics of a store's features."""
+    parser = _store_parser(
+        "stats", "Print statistics per feature and component.", "stats data/pusht.zarr --feature action"
+    )
+    parser.add_argument(
+        "--feature", action="append", metavar="NAME", help="this feature only; may be repeated"
+    )
+    arguments = parser.parse_args(argv)
+    store = _open(arguments.store)
+    names = arguments.feature or sorted(store.features)
+    stats = {name: store.stats(name) for name in names}
+    if arguments.json:
+        values = {n: {k: v.tolist() for k, v in s.to_dict().items()} for n, s in stats.items()}
+        print(json.dumps(values))
+        return 0
+    for name, values in stats.items():
+        _print_stats(name, store.features[name].names, values.to_array(), values.constant)
+    return 0
+
+
+def _convert_parser() -> argparse.ArgumentParser:
+    from robot_datasets.importers import get_importer, importer_names
+
+    formats = "\n".join(_describe(get_importer(name)) for name in importer_names())
+    parser = _parser(
+        "convert",
+        "Convert recorded demonstrations into an episode store. An interrupted conversion goes on where it\n"
+        "stopped when the same command is run again; episodes that cannot be used are set aside with reasons.",
+        f"formats and their options:\n{formats}\n\nexample:\n"
+        "  robot-policies convert pusht_cchi_v7_replay.zarr.zip data/pusht.zarr",
+    )
+    parser.add_argument("source", help="file or directory to convert")
+    parser.add_argument("store", help="where the episode store shall appear, e.g. data/pusht.zarr")
+    parser.add_argument("--format", metavar="NAME", help="format of the source (default: recognised)")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="option of the format"
+    )
+    parser.add_argument("--image-encoding", choices=ENCODINGS, help="short for --option image_encoding=...")
+    parser.add_argument("--overwrite", action="store_true", help="replace the store at the target")
+    _add_json(parser)
+    return parser
+
+
+def _describe(importer: Any) -> str:
+    lines = [f"  {importer.name}: {importer.summary}"]
+    for option in importer.options:
+        choices = f" ({', '.join(c or 'empty' for c in option.choices)})" if option.choices else ""
+        default = f" [{option.default}]" if option.default else ""
+        lines.append(f"      {option.name}{default}: {option.help}{choices}")
+    return "\n".join(lines)
+
+
+def _store_parser(command: str, text: str, example: str) -> argparse.ArgumentParser:
+    parser = _parser(command, text, f"example:\n  robot-policies {example}")
+    parser.add_argument(
+        "store", help="an episode store: directory, zip, or address such as s3://bucket/demos.zarr"
+    )
+    _add_json(parser)
+    return parser
+
+
+def _parser(command: str, text: str, epilog: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"robot-policies {command}",
+        description=text,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of text")
+
+
+def _options(pairs: list[str]) -> dict[str, str]:
+    options = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise UserError(
+                f"--option got '{pair}'; expected NAME=VALUE, for example --option image_encoding=raw"
+            )
+        options[name] = value
+    return options
+
+
+def _open(address: str) -> EpisodeStore:
+    from robot_datasets.store import EpisodeStore
+
+    return EpisodeStore.open(address)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+@contextlib.contextmanager
+def _progress_bar(unit: str, *, enabled: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Show progress with rate and time left on a terminal; elsewhere nothing."""
+    if not (enabled and sys.stderr.isatty()):
+        yield lambda done, total, note: None
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn(unit),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[note]}"),
+    )
+    with bars.Progress(*columns, console=_console(stderr=True)) as bar:
+        task = bar.add_task("", total=None, rate="", note="")
+
+        def update(done: int, total: int, note: str) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "", note=note)
+
+        yield update
+
+
+def _print_conversion(report: ConversionReport) -> None:
+    console = _console()
+    for source_id, reason in list(report.quarantined.items())[:_SHOWN]:
+        console.print(f"  set aside {source_id}: {reason}", markup=False, highlight=False)
+    if len(report.quarantined) > _SHOWN:
+        console.print(
+            f"  ... and {len(report.quarantined) - _SHOWN} more; robot-policies inspect --json lists them"
+        )
+    resumed = f", {report.n_resumed:,} of them by an earlier run" if report.n_resumed else ""
+    what = (
+        "is up to date, nothing to do: same source, same options"
+        if report.unchanged
+        else f"written in {report.seconds:.1f} s{resumed}"
+    )
+    console.print(
+        f"{report.store}: {report.n_episodes:,} episodes, {report.n_steps:,} steps, "
+        f"{len(report.quarantined)} set aside; {what}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    from rich.table import Column, Table
+
+    console = _console()
+    size = summary["bytes"]
+    length = summary["episode_length"]
+    rows = {
+        "store": summary["path"] + (f" ({size / 1e6:,.1f} MB)" if size is not None else ""),
+        "episodes": f"{summary['n_episodes']:,}, {length['min']} to {length['max']} steps, median {length['median']:g}",
+        "steps": f"{summary['n_steps']:,} at {summary['fps']:g} Hz, {summary['seconds'] / 60:,.1f} minutes",
+        "embodiment": summary["embodiment"] or "unknown",
+        "success": ", ".join(f"{count:,} {name}" for name, count in summary["success"].items() if count),
+        "splits": ", ".join(f"{count:,} {name}" for name, count in summary["splits"].items()),
+        "set aside": f"{summary['n_quarantined']:,}",
+        "source": summary["source"].get("name", "unknown"),
+        "importer": summary["conversion"].get("importer", "none"),
+        "fingerprint": summary["fingerprint"],
+    }
+    for name, value in rows.items():
+        console.print(f"{name:>12}  {value}", markup=False, highlight=False, soft_wrap=True)
+    for entry in summary["tasks"]:
+        line = f"{'task':>12}  {entry['task'] or '(none)'}: {entry['n_episodes']:,} episodes"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    table = Table(Column("feature", no_wrap=True), "type", "shape", "units", "meaning")
+    for name, feature in summary["features"].items():
+        kind = f"{feature['dtype']} {feature.get('encoding', '')}".strip()
+        shape = " x ".join(str(n or "any") for n in feature["shape"])
+        table.add_row(
+            name, kind, shape, ", ".join(dict.fromkeys(feature.get("units", []))), feature.get("meaning", "")
+        )
+    console.print(table)
+
+
+def _print_stats(name: str, components: tuple[str, ...], values: Any, constant: Any) -> None:
+    from rich.table import Table
+
+    from robot_datasets.statistics import STATISTICS
+
+    flat, flags = values.reshape(len(STATISTICS), -1), constant.reshape(-1)
+    table = Table(
+        "component", *STATISTICS[1:], title=f"{name}  ({int(flat[0, 0]):,} values each)", title_justify="left"
+    )
+    for index in range(flat.shape[1]):
+        label = components[index] if components else str(index)
+        cells = [f"{value:.4g}" for value in flat[1:, index]]
+        table.add_row(f"{label} (constant)" if flags[index] else label, *cells)
+    _console().print(table)
