@@ -117,11 +117,11 @@ def _rendering() -> dict[str, Any]:
     libraries = loadable_backends()
     if importlib.util.find_spec("mujoco") is None:
         return {"libraries": libraries, "backends": [], "remedy": EXTRAS["sim"].remedy}
-    from robot_sim.rendering import BACKENDS, backend_works
+    from robot_sim.rendering import backend_works
 
     return {
         "libraries": libraries,
-        "backends": [backend for backend in BACKENDS if backend_works(backend)],
+        "backends": [backend for backend in libraries if backend_works(backend)],
         "remedy": REMEDY,
     }
 
