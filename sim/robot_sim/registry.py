@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from robot_datasets.errors import UserError, unknown_name
 from robot_sim.task import Expert, TaskEnv
@@ -15,25 +18,35 @@ class TaskError(UserError):
     """A task is unknown, has no expert, or its simulator is not installed."""
 
 
+SIMULATORS_REMEDY = (
+    "install the simulators with: make venv, or pip install 'robot-policies[sim]' and then "
+    "pip install --no-deps -r requirements/sim-no-deps.txt"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskEntry:
     """Where a task lives.
 
     Attributes:
         module: Module that defines ``make_env(**options) -> TaskEnv`` and, with `has_expert`,
-            ``make_expert() -> Expert``. It may import simulators at the top: it is imported on use.
-        extra: Optional dependency group of ``robot-policies`` that installs its simulator.
+            ``make_expert(**options) -> Expert``. It may import simulators at the top: it is imported on use.
+        packages: Distributions whose versions decide what a seed leads to.
+        remedy: What to do when its simulator is not installed.
         has_expert: Whether a scripted demonstrator exists.
     """
 
     module: str
-    extra: str = "sim"
+    packages: tuple[str, ...] = ()
+    remedy: str = SIMULATORS_REMEDY
     has_expert: bool = False
 
 
 _TASKS: dict[str, TaskEntry] = {
-    "pusht": TaskEntry(module="robot_sim.tasks.pusht"),
-    "lift": TaskEntry(module="robot_sim.tasks.lift", has_expert=True),
+    "pusht": TaskEntry(module="robot_sim.tasks.pusht", packages=("gym-pusht", "pymunk")),
+    "lift": TaskEntry(
+        module="robot_sim.tasks.lift", packages=("mujoco", "robosuite", "numpy"), has_expert=True
+    ),
 }
 
 
@@ -68,27 +81,58 @@ def make_task(name: str, **options: object) -> TaskEnv:
     Raises:
         TaskError: Unknown name or option, or the simulator is not installed.
     """
-    make_env = _load(name, _entry(name)).make_env
-    known = inspect.signature(make_env).parameters
-    for option in options:
-        if option not in known:
-            raise TaskError(f"task '{name}': {unknown_name('option', option, known)}")
-    return make_env(**options)
+    return _build(f"task '{name}'", _load(name, _entry(name)).make_env, options)
 
 
-def make_expert(name: str) -> Expert:
+def make_expert(name: str, **options: object) -> Expert:
     """Build the scripted expert of a task.
 
+    Args:
+        name: Registered task name.
+        options: Passed to the task's ``make_expert``, e.g. ``noise=0.2``.
+
     Raises:
-        TaskError: Unknown name, no expert for this task, or the simulator is not installed.
+        TaskError: Unknown name or option, no expert for this task, or the simulator is not installed.
     """
+    return _build(f"expert of task '{name}'", _load_with_expert(name).make_expert, options)
+
+
+def task_defaults(name: str) -> dict[str, Any]:
+    """Return the options of a task with their default values."""
+    return _defaults(_load(name, _entry(name)).make_env)
+
+
+def expert_defaults(name: str) -> dict[str, Any]:
+    """Return the options of a task's expert with their default values."""
+    return _defaults(_load_with_expert(name).make_expert)
+
+
+def simulator_versions(name: str) -> dict[str, str]:
+    """Return the versions of the packages that decide what a seed of this task leads to."""
+    return {package: importlib.metadata.version(package) for package in _entry(name).packages}
+
+
+def _build(what: str, builder: Callable[..., Any], options: Mapping[str, object]) -> Any:
+    known = inspect.signature(builder).parameters
+    for option in options:
+        if option not in known:
+            raise TaskError(f"{what}: {unknown_name('option', option, known)}")
+    return builder(**options)
+
+
+def _defaults(builder: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(builder).parameters
+    return {option: parameter.default for option, parameter in parameters.items()}
+
+
+def _load_with_expert(name: str) -> ModuleType:
     entry = _entry(name)
     if not entry.has_expert:
         raise TaskError(
             f"task '{name}' has no scripted expert to generate demonstrations with; "
             f"convert recorded ones, or choose one of: {', '.join(expert_names())}"
         )
-    return _load(name, entry).make_expert()
+    return _load(name, entry)
 
 
 def _entry(name: str) -> TaskEntry:
@@ -105,6 +149,10 @@ def _load(name: str, entry: TaskEntry) -> ModuleType:
         if missing.startswith("robot_"):
             raise
         raise TaskError(
-            f"task '{name}' needs the package '{missing}', which is not installed; "
-            f"install it with: pip install 'robot-policies[{entry.extra}]'"
+            f"task '{name}' needs the package '{missing}', which is not installed; {entry.remedy}"
+        ) from error
+    except ImportError as error:  # a shared library, most often libGL, which OpenCV with windows wants
+        raise TaskError(
+            f"the simulator of task '{name}' does not load ({error}); with libGL in this message: "
+            "pip install opencv-python-headless in place of opencv-python, or apt-get install libgl1 libglib2.0-0"
         ) from error

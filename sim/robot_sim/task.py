@@ -80,6 +80,16 @@ class Expert(Protocol):
 
     def reset(self, env: TaskEnv, seed: int) -> None:
         """Prepare for the episode `env` was just reset to; `seed` fixes the expert's own randomness."""
+        ...
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the next action (A,)."""
+        ...
+
+    def perturb(self, action: np.ndarray) -> np.ndarray:
+        """Return the action to execute where `action` is recorded; `action` itself for none.
+
+        Executing a disturbed action while recording the intended one shows how to come back from beside the
+        expert's path, without teaching the disturbance.
+        """
+        ...

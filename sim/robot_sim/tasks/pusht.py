@@ -24,14 +24,12 @@ import pymunk
 
 from robot_datasets.features import ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
 from robot_sim.actions import checked_action
-from robot_sim.opencv import ensure_opencv
 from robot_sim.spaces import observation_space
 from robot_sim.task import Observation, TaskEnv, TaskSpec
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on standard output otherwise
-ensure_opencv()
 
-from gym_pusht.envs.pusht import PushTEnv, pymunk_to_shapely  # noqa: E402  (needs the two lines above)
+from gym_pusht.envs.pusht import PushTEnv, pymunk_to_shapely
 
 IMAGE = IMAGE_PREFIX + "top"
 SUCCESS_COVERAGE = 0.95
@@ -156,7 +154,11 @@ class _Benchmark(PushTEnv):
 
     def image(self) -> np.ndarray:
         """The (96, 96, 3) observation, without the marker of the action."""
-        return self._render()
+        return np.asarray(self._render(visualize=False))
+
+    def frame(self) -> np.ndarray:
+        """The picture for people, with a cross at the last action."""
+        return np.asarray(self._render(visualize=True))
 
     def _handle_collision(self, arbiter: pymunk.Arbiter, space: pymunk.Space, data: Any) -> None:
         # gym-pusht counts contact points for its info; nobody here reads the count.
@@ -231,9 +233,9 @@ class PushT(TaskEnv):
             info,
         )
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """Return the scene (render_size, render_size, 3) uint8 with a cross at the last action."""
-        return self._benchmark.render()
+        return self._benchmark.frame()
 
     def close(self) -> None:
         """Release the window library."""

@@ -1,0 +1,1 @@
+"""Scripted demonstrators, one file per task."""
