@@ -67,7 +67,7 @@ def test_a_late_chunk_skips_what_has_passed(sizes, data):
     executor.push(chunk_for(0, n_obs_steps, horizon), computed_for_step=0)
     for _ in range(delay):
         executor.next_action()
-    executor.push(chunk_for(0, n_obs_steps, horizon) + (0, 100), computed_for_step=0)
+    executor.push(np.add(chunk_for(0, n_obs_steps, horizon), (0, 100)), computed_for_step=0)
     taken = [executor.next_action().tolist() for _ in range(n_action_steps - delay)]
     assert taken == [[step, 100] for step in range(delay, n_action_steps)]
     assert executor.needs_chunk()

@@ -20,12 +20,26 @@ from robot_policies.execution.executor import build_executor
 from robot_policies.spec import PolicySpec
 
 if TYPE_CHECKING:
+    from robot_policies.evaluation.video import Film
     from robot_sim.task import TaskEnv, TaskSpec
 
 logger = logging.getLogger(__name__)
 
 Command = tuple[str, int, Any]
-Answer = ChunkRequest | EpisodeOutcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filmed:
+    """The answer to a `robot_policies.evaluation.video.Film`.
+
+    Attributes:
+        problem: Empty, or why there is no video, or why it may not show what was evaluated.
+    """
+
+    problem: str = ""
+
+
+Answer = ChunkRequest | EpisodeOutcome | Filmed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +97,12 @@ class EnvironmentPool(Protocol):
         """Give the slot's episode the chunk (T_p, A) that it asked for."""
         ...
 
+    def film(self, slot: int, film: Film) -> None:
+        """Replay an episode in this slot and film it."""
+        ...
+
     def collect(self) -> dict[int, Answer | Lost]:
-        """Wait until every slot that was started or advanced has answered; sorted by slot."""
+        """Wait until every slot that was given something to do has answered; sorted by slot."""
         ...
 
     def close(self) -> None:
@@ -109,9 +127,14 @@ class SlotHost:
         try:
             if verb == "start":
                 return self._runner(slot).start(argument)
+            if verb == "film":
+                return self._film(slot, argument)
             return self._runners[slot].advance(argument)
         # The boundary: whatever a simulator raises is a result, not a crash.
         except Exception as error:  # noqa: BLE001
+            if verb == "film":
+                self._discard(slot)
+                return Filmed(problem=describe_error(error))
             return self._failed(slot, error)
 
     def close(self) -> None:
@@ -129,6 +152,12 @@ class SlotHost:
             executor = build_executor(self._plan.executor, self._plan.spec)
             self._runners[slot] = EpisodeRunner(env, self._plan.spec, executor)
         return self._runners[slot]
+
+    def _film(self, slot: int, film: Film) -> Filmed:
+        from robot_policies.evaluation.video import film_episode
+
+        self._runner(slot)
+        return Filmed(problem=film_episode(self._envs[slot], film))
 
     def _failed(self, slot: int, error: Exception) -> EpisodeOutcome:
         details = "".join(traceback.format_exception(error))
@@ -173,6 +202,10 @@ class LocalPool:
     def advance(self, slot: int, chunk: np.ndarray) -> None:
         """Give the slot's episode its chunk."""
         self._answers[slot] = self._host.handle(("advance", slot, chunk))
+
+    def film(self, slot: int, film: Film) -> None:
+        """Replay an episode in this slot and film it."""
+        self._answers[slot] = self._host.handle(("film", slot, film))
 
     def collect(self) -> dict[int, Answer | Lost]:
         """Return the answers of this round."""

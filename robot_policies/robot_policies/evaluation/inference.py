@@ -57,3 +57,29 @@ def predict(
     return Prediction(
         chunks=actions, n_network_calls=chunk.n_network_calls, latency_s=time.perf_counter() - started
     )
+
+
+def measure_latency(
+    policy: Policy,
+    request: ChunkRequest,
+    *,
+    sampler: Mapping[str, Any] | None,
+    device: torch.device,
+    calls: int = 30,
+    budget_s: float = 10.0,
+) -> list[float]:
+    """Wall times of policy calls for one environment, as a robot would make them [ms].
+
+    The first call warms up and is not counted. Measuring ends after `calls`, or after `budget_s` once there
+    is one measurement.
+    """
+    generator = torch.Generator().manual_seed(0)
+    started = time.perf_counter()
+    times: list[float] = []
+    for call in range(calls + 1):
+        prediction = predict(policy, [request], [generator], sampler=sampler, device=device)
+        if call > 0:
+            times.append(round(1e3 * prediction.latency_s, 4))
+            if time.perf_counter() - started > budget_s:
+                break
+    return times

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import gymnasium
 import numpy as np
@@ -59,7 +59,8 @@ class PointMass(TaskEnv):
             embodiment="point",
             instruction="bring the point to the origin",
         )
-        self.observation_space = observation_space(self.task_spec.observation)
+        space = observation_space(self.task_spec.observation)
+        self.observation_space = cast("gymnasium.Space[Observation]", space)
         self.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
         self._size = image_size
         self._trouble = {"raises": raises, "dies": dies, "hangs": hangs}
@@ -93,7 +94,7 @@ class PointMass(TaskEnv):
         info = {"is_success": success, "reward_terms": {"closeness": reward}}
         return self._observe(), reward, False, truncated, info
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """Draw the goal and the point, (H, W, 3) uint8."""
         axis = np.linspace(-1.3, 1.3, self._size)
         x, y = np.meshgrid(axis, -axis)
@@ -112,3 +113,8 @@ class PointMass(TaskEnv):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._seed in self._trouble["hangs"]:
             time.sleep(3600)
+
+
+def make_env(**options: Any) -> PointMass:
+    """Build the task, for `robot_sim.registry.register_task`."""
+    return PointMass(**options)

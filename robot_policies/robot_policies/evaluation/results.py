@@ -1,17 +1,43 @@
-"""Results of an evaluation: one record per episode, kept in a file that only grows."""
+"""Results of an evaluation: one record per episode, in a folder that survives any interruption.
+
+Layout::
+
+    protocol.json              what was evaluated and how; see `robot_policies.evaluation.protocol`
+    results.jsonl              one line per episode, in the order of completion, only ever appended to
+    trajectories/<seed>.npz    actions, rewards and latencies of the episode
+    summary.json               the numbers of the report
+    videos/  report.html
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robot_datasets.errors import UserError
+from robot_policies.configuration import ConfigError, from_mapping
 from robot_policies.evaluation.episode import EpisodeOutcome
+from robot_policies.evaluation.protocol import differences
 
 if TYPE_CHECKING:
     from robot_sim.task import TaskSpec
+
+ARRAYS = ("actions", "rewards", "latencies_ms", "batch_sizes")
+
+
+class ResultsError(UserError):
+    """A results folder is missing, damaged, or belongs to another evaluation."""
+
+
+def _array() -> np.ndarray:
+    return np.empty(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +60,10 @@ class EpisodeResult:
             whole batch of environments [ms].
         failure: Empty, or why the episode did not finish, in one line.
         failure_details: Traceback of the failure.
-        actions: (T, A) actions carried out; not part of the record.
-        rewards: (T,) rewards; not part of the record.
+        actions: (T, A) actions carried out. This and the other arrays are not part of the record.
+        rewards: (T,) rewards.
+        latencies_ms: (n_chunks,) wall time of each policy call [ms].
+        batch_sizes: (n_chunks,) number of environments that each call served.
     """
 
     task: str
@@ -52,10 +80,10 @@ class EpisodeResult:
     policy_latency_ms: float | None
     failure: str = ""
     failure_details: str = ""
-    actions: np.ndarray = field(
-        default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False
-    )
-    rewards: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    actions: np.ndarray = field(default_factory=_array, repr=False, compare=False)
+    rewards: np.ndarray = field(default_factory=_array, repr=False, compare=False)
+    latencies_ms: np.ndarray = field(default_factory=_array, repr=False, compare=False)
+    batch_sizes: np.ndarray = field(default_factory=_array, repr=False, compare=False)
 
     @classmethod
     def from_outcome(
@@ -64,7 +92,8 @@ class EpisodeResult:
         *,
         seed: int,
         task: TaskSpec,
-        latencies_s: Sequence[float],
+        latencies_ms: np.ndarray,
+        batch_sizes: np.ndarray,
         n_network_calls: int,
     ) -> EpisodeResult:
         """Judge an outcome by the task's score. An episode that failed to finish scores 0."""
@@ -82,15 +111,170 @@ class EpisodeResult:
             success_step=outcome.success_step,
             steps=len(outcome.rewards),
             wall_time_s=round(outcome.wall_time_s, 4),
-            n_chunks=len(latencies_s),
+            n_chunks=len(latencies_ms),
             n_network_calls=n_network_calls,
-            policy_latency_ms=round(1e3 * float(np.mean(latencies_s)), 3) if len(latencies_s) else None,
+            policy_latency_ms=round(float(latencies_ms.mean()), 3) if len(latencies_ms) else None,
             failure=outcome.failure,
             failure_details=outcome.failure_details,
             actions=outcome.actions,
             rewards=outcome.rewards,
+            latencies_ms=latencies_ms,
+            batch_sizes=batch_sizes,
         )
 
     def record(self) -> dict[str, Any]:
         """The JSON-ready record: every attribute but the arrays."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("actions", "rewards")}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ARRAYS}
+
+
+class ResultsFolder:
+    """A results folder on disk; see the module's layout."""
+
+    def __init__(self, path: Path, protocol: Mapping[str, Any], results: Sequence[EpisodeResult]) -> None:
+        """Use `open` or `read`."""
+        self.path = path
+        self.protocol = dict(protocol)
+        self._results = {result.seed: result for result in results}
+
+    @classmethod
+    def open(
+        cls, path: str | Path, protocol: Mapping[str, Any], *, resume: bool = True, overwrite: bool = False
+    ) -> ResultsFolder:
+        """Start a folder for `protocol`, or continue the one that is there.
+
+        Raises:
+            ResultsError: The folder holds results of another protocol, or results at all without `resume`.
+        """
+        folder = Path(path)
+        if overwrite:
+            _remove_results(folder)
+        if not (folder / "protocol.json").exists():
+            if (folder / "results.jsonl").exists():
+                raise ResultsError(
+                    f"{folder} holds results.jsonl without protocol.json; nobody can say what these results "
+                    f"are of; choose another output_dir, or overwrite=true"
+                )
+            (folder / "trajectories").mkdir(parents=True, exist_ok=True)
+            opened = cls(folder, protocol, [])
+        else:
+            opened = cls.read(folder)
+            opened._check_same(protocol, resume=resume)
+            opened.protocol = dict(protocol)
+            _drop_torn_line(folder / "results.jsonl")
+        write_json(folder / "protocol.json", opened.protocol)
+        return opened
+
+    @classmethod
+    def read(cls, path: str | Path) -> ResultsFolder:
+        """Read a folder without changing it.
+
+        Raises:
+            ResultsError: It is missing or damaged.
+        """
+        folder = Path(path)
+        if not (folder / "protocol.json").is_file():
+            raise ResultsError(
+                f"{folder} holds no protocol.json; expected a folder written by 'robot-policies eval'; "
+                f"check the path"
+            )
+        try:
+            protocol = json.loads((folder / "protocol.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ResultsError(f"{folder / 'protocol.json'} is not JSON ({error}); restore it") from error
+        return cls(folder, protocol, [_with_arrays(r, folder) for r in _read_records(folder)])
+
+    @property
+    def results(self) -> list[EpisodeResult]:
+        """Results of the protocol's seeds that are finished, in the protocol's order."""
+        return [self._results[seed] for seed in self.protocol["seeds"] if seed in self._results]
+
+    def missing_seeds(self) -> list[int]:
+        """Seeds of the protocol that have no result yet."""
+        return [seed for seed in self.protocol["seeds"] if seed not in self._results]
+
+    def append(self, result: EpisodeResult) -> None:
+        """Add a result; once this returns, it survives a crash."""
+        _write_arrays(self.path / "trajectories" / f"{result.seed}.npz", result)
+        line = json.dumps(result.record(), allow_nan=False) + "\n"
+        with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        self._results[result.seed] = result
+
+    def _check_same(self, protocol: Mapping[str, Any], *, resume: bool) -> None:
+        changed = differences(self.protocol, protocol)
+        if changed:
+            shown = "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
+            raise ResultsError(
+                f"{self.path} holds results of another protocol ({shown}); "
+                f"choose another output_dir, or overwrite=true to start again"
+            )
+        if self._results and not resume:
+            raise ResultsError(
+                f"{self.path} already holds {len(self._results)} results; choose another output_dir, "
+                f"resume=true to continue, or overwrite=true to start again"
+            )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file at once: the old one or the new one is there, never half of it."""
+    staging = path.with_name(f".{path.name}.tmp")
+    staging.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(staging, path)
+
+
+def _read_records(folder: Path) -> list[EpisodeResult]:
+    path = folder / "results.jsonl"
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    results = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
+        try:
+            results.append(from_mapping(EpisodeResult, json.loads(line), where=f"line {number}"))
+        except (ValueError, ConfigError) as error:
+            raise ResultsError(
+                f"{path}, line {number} is not a result ({error}); remove the line to run its seed again"
+            ) from error
+    return results
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line without its end, left by a process that was killed while writing it."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def _write_arrays(path: Path, result: EpisodeResult) -> None:
+    staging = path.with_name(f".{path.name}.tmp")
+    with staging.open("wb") as file:
+        np.savez_compressed(file, **{name: getattr(result, name) for name in ARRAYS})
+    os.replace(staging, path)
+
+
+def _with_arrays(result: EpisodeResult, folder: Path) -> EpisodeResult:
+    path = folder / "trajectories" / f"{result.seed}.npz"
+    if not path.exists():
+        return result
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return replace(result, **{name: arrays[name] for name in ARRAYS})
+    except (ValueError, KeyError, OSError) as error:
+        raise ResultsError(
+            f"{path} cannot be read ({error}); delete it, the results stay without its curves"
+        ) from error
+
+
+def _remove_results(folder: Path) -> None:
+    """Remove what an evaluation writes, and nothing else."""
+    for name in ("protocol.json", "results.jsonl", "summary.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("trajectories", "videos"):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)

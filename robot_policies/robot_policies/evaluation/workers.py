@@ -23,9 +23,10 @@ import numpy as np
 
 from robot_datasets.errors import UserError
 from robot_policies.evaluation.environments import Answer, Command, Lost, RolloutPlan, SlotHost
-from robot_policies.evaluation.episode import EpisodeOutcome
+from robot_policies.evaluation.episode import ChunkRequest
 
 if TYPE_CHECKING:
+    from robot_policies.evaluation.video import Film
     from robot_sim.task import TaskSpec
 
 logger = logging.getLogger(__name__)
@@ -188,6 +189,10 @@ class ProcessPool:
         """Give the slot's episode its chunk."""
         self._send(slot, ("advance", slot, chunk))
 
+    def film(self, slot: int, film: Film) -> None:
+        """Replay an episode in this slot and film it."""
+        self._send(slot, ("film", slot, film))
+
     def collect(self) -> dict[int, Answer | Lost]:
         """Wait for the answers of this round; a dead or hanging worker is replaced."""
         answers: dict[int, Answer | Lost] = {}
@@ -218,7 +223,7 @@ class ProcessPool:
             slot, answer = self._workers[index].receive()
         except (EOFError, OSError):
             return dict(self._replace(index, ""))
-        if isinstance(answer, EpisodeOutcome):
+        if not isinstance(answer, ChunkRequest):
             self._slots[index].discard(slot)
         return {slot: answer}
 

@@ -1,0 +1,221 @@
+"""The figures of a report, as SVG that follows the page's colours and font.
+
+Colours are drawn as sentinels and replaced by CSS variables, so one figure serves the light and the dark
+page; text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+from robot_policies.evaluation.results import EpisodeResult
+
+# What is drawn -> what the page shows. The values are arbitrary but must not occur by chance.
+SENTINELS = {
+    "ink": "#010203",
+    "muted": "#020304",
+    "grid": "#030405",
+    "accent": "#040506",
+    "good": "#050607",
+    "bad": "#060708",
+    "second": "#070809",
+}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "robot-policies",
+    "font.size": 10,
+    "font.family": "sans-serif",
+    "text.color": SENTINELS["ink"],
+    "axes.edgecolor": SENTINELS["grid"],
+    "axes.labelcolor": SENTINELS["muted"],
+    "axes.titlecolor": SENTINELS["ink"],
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": SENTINELS["grid"],
+    "grid.linewidth": 0.7,
+    "xtick.color": SENTINELS["grid"],
+    "ytick.color": SENTINELS["grid"],
+    "xtick.labelcolor": SENTINELS["muted"],
+    "ytick.labelcolor": SENTINELS["muted"],
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+# Above so many episodes single curves are noise: the band of percentiles is drawn instead.
+MAX_CURVES = 60
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _log_scale(axes: Axes) -> None:
+    """Logarithmic y with plain numbers: 0.1, 0.05, 0.02."""
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    for format_axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        format_axis(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """Serialise, with sentinels replaced by the page's variables."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    for name, colour in SENTINELS.items():
+        text = text.replace(colour, f"var(--{name})")
+    text = re.sub(r"font: ([^;\"]*?)(?:'[^']*'|sans-serif)[^;\"]*", r"font: \1var(--font)", text)
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
+    text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
+
+
+def plot_scores(results: Sequence[EpisodeResult], summary: Mapping[str, Any]) -> str:
+    """Score of every episode by seed, with the mean and its interval."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(9.6, 2.9)
+        x = np.arange(len(results))
+        score = summary["score"]
+        axes.axhspan(score["low"], score["high"], color=SENTINELS["accent"], alpha=0.15, lw=0)
+        axes.axhline(score["value"], color=SENTINELS["accent"], lw=1.5)
+        for passed, colour, marker, label in (
+            (True, "good", "o", "success"),
+            (False, "bad", "X", "no success"),
+        ):
+            chosen = [i for i, result in enumerate(results) if result.success == passed]
+            if chosen:
+                scores = [results[i].score for i in chosen]
+                axes.vlines(x[chosen], 0, scores, color=SENTINELS[colour], alpha=0.35, lw=1)
+                axes.plot(x[chosen], scores, marker, color=SENTINELS[colour], ms=4.5, label=label, mew=0)
+        axes.set(ylim=(-0.04, 1.06), xlim=(-1, len(results)), ylabel="score", xlabel="seed")
+        ticks = np.arange(0, len(results), max(1, -(-len(results) // 10)))
+        axes.set_xticks(ticks, [str(results[i].seed) for i in ticks])
+        axes.grid(axis="x", visible=False)
+        axes.set_title(f"Score per episode: mean {score['value']:.3f} with its 95 % interval")
+        axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
+        return _svg(figure, "score of every episode")
+
+
+def plot_score_histogram(results: Sequence[EpisodeResult]) -> str:
+    """How the scores are distributed."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(4.7, 2.9)
+        axes.hist(
+            [r.score for r in results],
+            bins=np.linspace(0, 1, 21).tolist(),
+            color=SENTINELS["accent"],
+            rwidth=0.9,
+        )
+        axes.set(xlabel="score", ylabel="episodes", xlim=(0, 1), title="Distribution of scores")
+        axes.grid(axis="x", visible=False)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return _svg(figure, "histogram of scores")
+
+
+def plot_success_over_time(results: Sequence[EpisodeResult], *, fps: float, max_steps: int) -> str:
+    """Share of all episodes that have succeeded by a given time."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(4.7, 2.9)
+        steps = sorted(r.success_step for r in results if r.success and r.success_step is not None)
+        times = np.array([0, *steps, max_steps]) / fps
+        share = np.array([0, *range(1, len(steps) + 1), len(steps)]) / len(results)
+        axes.step(times, share, where="post", color=SENTINELS["good"], lw=1.8)
+        axes.fill_between(times, share, step="post", color=SENTINELS["good"], alpha=0.15, lw=0)
+        axes.set(xlabel="time [s]", ylabel="share of episodes", ylim=(0, 1.03), xlim=(0, max_steps / fps))
+        axes.set_title("Succeeded by time")
+        return _svg(figure, "share of episodes that succeeded by a given time")
+
+
+def plot_rewards(results: Sequence[EpisodeResult], *, fps: float) -> str:
+    """Best reward so far over time: every episode, and their mean."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(4.7, 2.9)
+        curves = [np.maximum.accumulate(r.rewards) for r in results if len(r.rewards)]
+        longest = max((len(c) for c in curves), default=1)
+        # An episode that is over keeps its best reward, so that all episodes count at all times.
+        padded = np.array([np.pad(c, (0, longest - len(c)), mode="edge") for c in curves])
+        times = np.arange(1, longest + 1) / fps
+        if len(curves) > MAX_CURVES:
+            low, high = np.percentile(padded, (10, 90), axis=0)
+            axes.fill_between(
+                times, low, high, color=SENTINELS["accent"], alpha=0.2, lw=0, label="10 to 90 %"
+            )
+        else:
+            for curve, result in zip(curves, [r for r in results if len(r.rewards)], strict=True):
+                colour = SENTINELS["good" if result.success else "bad"]
+                axes.plot(times[: len(curve)], curve, color=colour, lw=0.7, alpha=0.45)
+        if len(padded):
+            axes.plot(times, padded.mean(axis=0), color=SENTINELS["ink"], lw=2, label="mean")
+            axes.legend(loc="lower right")
+        axes.set(xlabel="time [s]", ylabel="best reward so far", xlim=(0, longest / fps))
+        axes.set_title("Reward over time")
+        return _svg(figure, "best reward so far, over time")
+
+
+def plot_latency(times_ms: Sequence[float], *, budget_ms: float | None, title: str) -> str:
+    """Histogram of policy calls, with percentiles and the time a chunk buys."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(4.7, 2.9)
+        times = np.asarray(times_ms, dtype=np.float64)
+        p50, p99 = np.percentile(times, (50, 99))
+        right = max(float(times.max()) * 1.05, 1e-3)
+        axes.hist(
+            times,
+            bins=np.linspace(min(0.0, float(times.min())), right, 41).tolist(),
+            color=SENTINELS["second"],
+        )
+        for value, label, style in ((p50, "median", "-"), (p99, "99 %", "--")):
+            axes.axvline(value, color=SENTINELS["ink"], lw=1.2, ls=style, label=f"{label} {value:.3g} ms")
+        if budget_ms is not None and budget_ms < right:
+            axes.axvline(budget_ms, color=SENTINELS["bad"], lw=1.2, label=f"chunk lasts {budget_ms:.3g} ms")
+        axes.set(xlabel="wall time of a call [ms]", ylabel="calls", title=title, xlim=(0, right))
+        axes.grid(axis="x", visible=False)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="upper left")  # calls take their time: there are none near 0
+        return _svg(figure, "latency of the policy")
+
+
+def plot_training(lines: Sequence[Mapping[str, Any]]) -> str | None:
+    """Loss and validation error of the training run; None if the lines hold neither."""
+    losses = [
+        (line["step"], line["loss"]) for line in lines if line.get("kind") == "train" and "loss" in line
+    ]
+    errors = {
+        label: [(line["step"], line[key]) for line in lines if key in line]
+        for key, label in (("train/action_nmse", "training"), ("val/action_nmse", "held-out"))
+    }
+    if not losses and not any(errors.values()):
+        return None
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        if losses:
+            left.plot(*zip(*losses, strict=True), color=SENTINELS["accent"], lw=1.2)
+            _log_scale(left)
+        left.set(xlabel="step", ylabel="loss", title="Training loss")
+        for (label, points), colour in zip(errors.items(), ("accent", "second"), strict=True):
+            if points:
+                right.plot(
+                    *zip(*points, strict=True), "o-", color=SENTINELS[colour], lw=1.4, ms=3, label=label
+                )
+        right.set(xlabel="step", ylabel="normalised squared error", title="Error of sampled actions")
+        if any(errors.values()):
+            _log_scale(right)
+            right.legend()
+        return _svg(figure, "training curves")

@@ -1,0 +1,324 @@
+"""Evaluate a checkpoint into a results folder: rollouts, latency, videos, summary, report.
+
+Every step leaves the folder usable: results are appended as episodes end, and the same call continues
+where an interrupted one stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robot_datasets.features import is_image
+from robot_policies.checkpoint import LoadedPolicy, load_policy
+from robot_policies.configuration import ConfigError, from_mapping, to_mapping
+from robot_policies.evaluation.environments import EnvironmentPool, RegisteredTask, RolloutPlan
+from robot_policies.evaluation.inference import measure_latency
+from robot_policies.evaluation.protocol import IDENTITY, build_protocol, select
+from robot_policies.evaluation.report import write_report
+from robot_policies.evaluation.results import EpisodeResult, ResultsFolder, write_json
+from robot_policies.evaluation.rollout import (
+    ENVIRONMENTS_DEFAULT,
+    Rollout,
+    check_seeds,
+    evaluating,
+    film_results,
+    open_pool,
+)
+from robot_policies.evaluation.summary import summarise
+from robot_policies.evaluation.video import Tile, VideoConfig, write_grid
+from robot_policies.execution.executor import build_executor, executors
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[EpisodeResult, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Configuration of ``robot-policies eval``.
+
+    Attributes:
+        checkpoint: Run directory or checkpoint directory.
+        task: Task name, or ``{"name": ..., options}``; None takes the task the policy was trained for.
+        episodes: Number of episodes.
+        seed_start: First seed; None takes the task's first held-out seed.
+        policy_seed: Another value repeats the same initial states with other policy noise.
+        workers: Worker processes; 0 runs the environments in this process.
+        n_envs: Environments that run side by side, the largest inference batch.
+        executor: Executor, ``{"type": ...}``.
+        sampler: Replaces the policy's sampler; None keeps it.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+        threads: Torch threads; None leaves torch's choice.
+        timeout_s: A worker silent for so long on one command is killed [s].
+        latency_calls: Policy calls timed for one environment; 0 for none.
+        video: Which episodes are filmed.
+        output_dir: Results folder; None puts it into the run directory.
+        resume: Continue a folder that holds results of the same protocol.
+        overwrite: Remove earlier results from the folder first.
+    """
+
+    checkpoint: str
+    task: Any = None
+    episodes: int = 50
+    seed_start: int | None = None
+    policy_seed: int = 0
+    workers: int = 2
+    n_envs: int = ENVIRONMENTS_DEFAULT
+    executor: Mapping[str, Any] = field(default_factory=lambda: {"type": "receding_horizon"})
+    sampler: Mapping[str, Any] | None = None
+    device: str = "auto"
+    threads: int | None = None
+    timeout_s: float = 300.0
+    latency_calls: int = 30
+    video: VideoConfig = field(default_factory=VideoConfig)
+    output_dir: str | None = None
+    resume: bool = True
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ConfigError(f"episodes: expected >= 1, got {self.episodes}; an evaluation needs an episode")
+        if self.n_envs < 1:
+            raise ConfigError(f"n_envs: expected >= 1, got {self.n_envs}")
+        if self.workers < 0:
+            raise ConfigError(f"workers: expected >= 0, got {self.workers}; 0 uses this process")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> EvaluationConfig:
+        """Validate a resolved configuration tree.
+
+        Raises:
+            ConfigError: A key is unknown or missing, or a value out of range.
+        """
+        return from_mapping(cls, values, where="eval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A finished evaluation: its folder, the numbers, and the report."""
+
+    folder: ResultsFolder
+    summary: dict[str, Any]
+    report: Path
+
+
+def run_evaluation(
+    config: EvaluationConfig, *, command: Sequence[str] = (), progress: Progress | None = None
+) -> Evaluation:
+    """Evaluate a checkpoint as configured.
+
+    Args:
+        config: What to do.
+        command: The command line that repeats this, for the report.
+        progress: Called after each episode with its result, the number done and the number wanted.
+
+    Raises:
+        UserError: A missing checkpoint, an unknown task, a task that does not fit, results of another
+            protocol, ...
+    """
+    device = _device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    loaded = load_policy(config.checkpoint, device=device)
+    name, options = _task(config.task, loaded)
+    build_executor(config.executor, loaded.spec)
+    plan = RolloutPlan(
+        make_env=RegisteredTask(name=name, options=options), spec=loaded.spec, executor=config.executor
+    )
+    with open_pool(plan, workers=min(config.workers, config.episodes), timeout_s=config.timeout_s) as pool:
+        task = pool.task_spec
+        loaded.spec.require(task.features, fps=task.fps, who=f"task '{task.name}'")
+        protocol = _protocol(config, loaded, pool, options, device, command)
+        folder = ResultsFolder.open(
+            _output_dir(config, loaded, protocol), protocol, resume=config.resume, overwrite=config.overwrite
+        )
+        single = _roll_out(config, loaded, pool, folder, device, progress)
+        # Filming may take a while; what was measured is written before it.
+        _write_summary(folder, single, _read_summary(folder)["video_problems"])
+        problems = _film(config, pool, folder)
+    summary = _write_summary(folder, single, problems)
+    return Evaluation(folder=folder, summary=summary, report=write_report(folder, summary))
+
+
+def rewrite_report(path: str | Path) -> Evaluation:
+    """Compute the summary and write the report of a results folder again, finished or not.
+
+    Raises:
+        ResultsError: The folder is missing or damaged.
+        ConfigError: It holds no result yet.
+    """
+    folder = ResultsFolder.read(path)
+    if not folder.results:
+        raise ConfigError(f"{path} holds no finished episode yet; run the evaluation first")
+    before = _read_summary(folder)
+    summary = _write_summary(folder, before["single_latency_ms"], before["video_problems"])
+    return Evaluation(folder=folder, summary=summary, report=write_report(folder, summary))
+
+
+def _roll_out(
+    config: EvaluationConfig,
+    loaded: LoadedPolicy,
+    pool: EnvironmentPool,
+    folder: ResultsFolder,
+    device: torch.device,
+    progress: Progress | None,
+) -> list[float]:
+    """Run the missing episodes; return the wall times of single policy calls [ms]."""
+    missing = folder.missing_seeds()
+    total = len(folder.protocol["seeds"])
+    if len(missing) < total:
+        logger.info("%d of %d episodes are already there", total - len(missing), total)
+
+    def keep(result: EpisodeResult) -> None:
+        folder.append(result)
+        if progress is not None:
+            progress(result, len(folder.results), total)
+
+    before = _read_summary(folder)["single_latency_ms"]
+    if not missing:
+        return before
+    rollout = Rollout(
+        pool,
+        loaded.policy,
+        sampler=config.sampler,
+        device=device,
+        policy_seed=config.policy_seed,
+        on_result=keep,
+    )
+    rollout.run(missing, config.n_envs)
+    if config.latency_calls < 1 or rollout.example is None:
+        return before
+    with evaluating(loaded.policy, device):
+        return measure_latency(
+            loaded.policy, rollout.example, sampler=config.sampler, device=device, calls=config.latency_calls
+        )
+
+
+def _film(config: EvaluationConfig, pool: EnvironmentPool, folder: ResultsFolder) -> dict[str, str]:
+    """Film what is to be filmed and not there yet; return the problems by seed."""
+    chosen = config.video.select(folder.results)
+    videos = folder.path / "videos"
+    missing = [result for result in chosen if not (videos / f"{result.seed}.mp4").exists()]
+    known = _read_summary(folder)["video_problems"]
+    if missing:
+        logger.info("filming %d episodes", len(missing))
+        problems = film_results(pool, missing, videos, config.n_envs)
+        known |= {str(seed): problem for seed, problem in problems.items()}
+    score_counts = folder.protocol["task"]["score"] == "max_reward"
+    tiles = [
+        Tile(
+            path=videos / f"{result.seed}.mp4",
+            label=f"{result.seed}  {result.score:.2f}" if score_counts else f"{result.seed}",
+            passed=result.success,
+        )
+        for result in chosen
+        if (videos / f"{result.seed}.mp4").exists()
+    ]
+    if tiles and (missing or not (videos / "grid.mp4").exists()):
+        write_grid(videos / "grid.mp4", tiles, fps=folder.protocol["task"]["fps"])
+    return known
+
+
+def _protocol(
+    config: EvaluationConfig,
+    loaded: LoadedPolicy,
+    pool: EnvironmentPool,
+    options: Mapping[str, Any],
+    device: torch.device,
+    command: Sequence[str],
+) -> dict[str, Any]:
+    task = pool.task_spec
+    first = task.seed_start if config.seed_start is None else config.seed_start
+    seeds = range(first, first + config.episodes)
+    check_seeds(seeds)
+    policy = loaded.config.get("policy", {})
+    return build_protocol(
+        task=task,
+        task_options=options,
+        seeds=seeds,
+        spec=loaded.spec,
+        executor=_described_executor(config.executor),
+        sampler=config.sampler or loaded.config.get("sampler") or policy.get("sampler"),
+        policy_seed=config.policy_seed,
+        checkpoint={
+            "path": str(loaded.path),
+            "sha256": loaded.sha256,
+            "policy": policy.get("type", type(loaded.policy).__name__),
+            "n_parameters": loaded.policy.n_parameters(),
+        },
+        data={key: value for key, value in loaded.dataset_card.items() if key != "features"},
+        n_envs=config.n_envs,
+        workers=config.workers,
+        device=device,
+        command=command,
+    )
+
+
+def _described_executor(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The executor's configuration with every default filled in."""
+    return {"type": values["type"], **to_mapping(executors.config(values, where="executor"))}
+
+
+def _task(task: Any, loaded: LoadedPolicy) -> tuple[str, dict[str, Any]]:
+    """Name and options of the task: the configured one, else the one the policy was trained for."""
+    chosen = task if task is not None else loaded.config.get("task")
+    if isinstance(chosen, str):
+        chosen = {"name": chosen}
+    if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name"), str):
+        raise ConfigError(
+            f"task: the checkpoint {loaded.path} does not say which task it was trained for, got {chosen!r}; "
+            f"give one, e.g. task=lift"
+        )
+    options = {key: value for key, value in chosen.items() if key != "name"}
+    if any(is_image(name) for name in loaded.spec.observation):
+        options.setdefault("images", True)  # a policy that sees needs a task that renders
+    return chosen["name"], options
+
+
+def _output_dir(config: EvaluationConfig, loaded: LoadedPolicy, protocol: Mapping[str, Any]) -> Path:
+    """The configured folder, else one in the run directory that no other protocol can have."""
+    if config.output_dir is not None:
+        return Path(config.output_dir)
+    identity = json.dumps(select(protocol, IDENTITY), sort_keys=True, default=str)
+    mark = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    run = loaded.path.parent.parent if loaded.path.parent.name == "checkpoints" else loaded.path
+    return run / "eval" / f"{protocol['task']['name']}-{mark}"
+
+
+def _write_summary(
+    folder: ResultsFolder, single_latency_ms: list[float], video_problems: Mapping[str, str]
+) -> dict[str, Any]:
+    summary = summarise(folder.results, folder.protocol, single_latency_ms=single_latency_ms)
+    summary |= {"single_latency_ms": single_latency_ms, "video_problems": dict(video_problems)}
+    write_json(folder.path / "summary.json", summary)
+    return summary
+
+
+def _read_summary(folder: ResultsFolder) -> dict[str, Any]:
+    """What an earlier summary knows and results do not: single latencies and problems of videos."""
+    path = folder.path / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {
+        "single_latency_ms": summary.get("single_latency_ms", []),
+        "video_problems": summary.get("video_problems", {}),
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device: '{name}' is not a device; expected auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device: '{name}' was asked for, but there is no CUDA device; use device=cpu")
+    return device
