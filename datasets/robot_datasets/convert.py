@@ -14,6 +14,7 @@ from robot_datasets.errors import DatasetError
 from robot_datasets.importers import detect_importer, get_importer
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Plan, Rejected, resolve_options
 from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
+from robot_datasets.store.staging import remove_stale_staging
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def convert(
     source: str | Path,
     target: str | Path,
     *,
-    format: str | None = None,
+    format: str | Importer | None = None,
     options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -79,7 +80,7 @@ def convert(
     Args:
         source: File or directory.
         target: Where the store shall appear.
-        format: Importer name; detected if None.
+        format: Importer name, or an importer; detected if None.
         options: The importer's options, text values.
         overwrite: Replace what is at `target`.
         progress: Called after every episode.
@@ -90,14 +91,18 @@ def convert(
     """
     began = time.monotonic()
     path = Path(source)
-    importer = get_importer(format) if format else detect_importer(path)
     if not path.exists():
         raise DatasetError(f"{path} does not exist; check the path of the source")
+    if isinstance(format, Importer):
+        importer = format
+    else:
+        importer = get_importer(format) if format else detect_importer(path)
     plan = importer.plan(path, resolve_options(importer, options or {}))
     if not plan.refs:
         raise DatasetError(f"{path}: no usable episode found by {importer.name}{_reasons(plan.rejected)}")
     if Path(target).exists() and not overwrite:
         existing = _already_converted(importer, plan, target)
+        remove_stale_staging(Path(target))
         return _report(importer, plan, existing, began, n_resumed=existing.n_episodes, unchanged=True)
     with _open_writer(importer, plan, target, overwrite) as writer:
         n_resumed = writer.n_episodes

@@ -1,0 +1,211 @@
+"""The importer of diffusion_policy replay buffers."""
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robot_datasets.convert import convert
+from robot_datasets.errors import DatasetError
+from robot_datasets.importers.base import Importer
+from robot_datasets.importers.diffusion_policy_zarr import DiffusionPolicyZarr
+from robot_datasets.store import EpisodeStore
+from robot_datasets.testing import ImporterTests
+
+
+class TestReplayBufferDirectory(ImporterTests):
+    @pytest.fixture
+    def importer(self) -> Importer:
+        return DiffusionPolicyZarr()
+
+    @pytest.fixture
+    def source(self, tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> Path:
+        return write_replay_buffer(tmp_path / "buffer.zarr")
+
+
+class TestReplayBufferInZip(ImporterTests):
+    @pytest.fixture
+    def importer(self) -> Importer:
+        return DiffusionPolicyZarr()
+
+    @pytest.fixture
+    def source(self, tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> Path:
+        write_replay_buffer(tmp_path / "zipped" / "inner" / "buffer.zarr")
+        return Path(shutil.make_archive(str(tmp_path / "buffer.zarr"), "zip", tmp_path / "zipped"))
+
+
+def test_pusht_arrays_become_named_features(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
+    """State and keypoints are split into the features that the simulated task has, values untouched."""
+    import zarr
+
+    source = write_replay_buffer(tmp_path / "buffer.zarr")
+    convert(source, tmp_path / "out.zarr")
+    store, data = EpisodeStore.open(tmp_path / "out.zarr"), zarr.open_group(str(source))["data"]
+    np.testing.assert_array_equal(store.column("observation.state"), data["state"][:, :2])
+    np.testing.assert_array_equal(store.column("observation.full_state"), data["state"][:])
+    np.testing.assert_array_equal(
+        store.column("observation.environment_state"), data["keypoint"][:].reshape(-1, 18)
+    )
+    np.testing.assert_array_equal(store.column("action"), data["action"][:])
+    np.testing.assert_array_equal(
+        store.images("observation.images.top").decode(np.arange(19)), data["img"][:]
+    )
+    assert store.fps == 10
+    assert store.embodiment == "pusht"
+
+
+def test_features_are_those_of_the_simulated_task() -> None:
+    """A policy trained on the demonstrations fits the simulated task: same names, units and meaning."""
+    task = pytest.importorskip("robot_sim.tasks.pusht")
+    from robot_datasets.features import compare_features
+    from robot_datasets.schemas.pusht import FEATURES
+
+    offered = {**task.FEATURES, "action": task.ACTION_FEATURE}
+    needed = {name: FEATURES[name] for name in offered}
+    assert compare_features(needed, offered) == []
+
+
+@pytest.mark.parametrize("encoding", ["png", "raw"])
+def test_lossless_encodings_keep_every_pixel(
+    encoding: str, tmp_path: Path, write_replay_buffer: Callable[..., Path]
+) -> None:
+    """PNG and raw frames decode to exactly the source's pixels."""
+    import zarr
+
+    source = write_replay_buffer(tmp_path / "buffer.zarr")
+    convert(source, tmp_path / "out.zarr", options={"image_encoding": encoding})
+    images = EpisodeStore.open(tmp_path / "out.zarr").images("observation.images.top")
+    assert images.encoding == encoding
+    np.testing.assert_array_equal(images.decode(np.arange(19)), zarr.open_group(str(source))["data/img"][:])
+
+
+def test_other_buffers_keep_their_keys(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
+    """Keys without a known meaning become observation.<key>, cameras observation.images.<key>."""
+    random = np.random.default_rng(0)
+    arrays = {
+        "action": random.random((7, 10)),
+        "robot0_eef_pos": random.random((7, 3)),
+        "agentview_image": random.integers(0, 256, (7, 4, 6, 3), dtype=np.uint8),
+        "stage": np.arange(7, dtype=np.int64)[:, None],
+    }
+    source = write_replay_buffer(tmp_path / "buffer.zarr", (3, 4), arrays=arrays)
+    convert(source, tmp_path / "out.zarr", options={"fps": "20", "task": "stack"})
+    store = EpisodeStore.open(tmp_path / "out.zarr")
+    assert sorted(store.features) == [
+        "action",
+        "observation.images.agentview_image",
+        "observation.robot0_eef_pos",
+        "observation.stage",
+    ]
+    assert store.column("observation.stage").dtype == np.int64
+    assert store.tasks == ["stack"]
+
+
+def test_rate_must_be_given_if_unknown(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
+    """A buffer that is not PushT does not tell its rate, and none is invented."""
+    source = write_replay_buffer(tmp_path / "b.zarr", (2, 2), arrays={"action": np.zeros((4, 2), np.float32)})
+    with pytest.raises(DatasetError, match=r"option fps=10"):
+        convert(source, tmp_path / "out.zarr")
+
+
+@pytest.mark.parametrize(("scale", "policy", "expected"), [(1.0, "round", 3), (1 / 255, "unit", 4)])
+def test_fractional_images_are_refused_unless_chosen(
+    scale: float, policy: str, expected: int, tmp_path: Path, write_replay_buffer: Callable[..., Path]
+) -> None:
+    """Float frames that are not whole grey levels are not rounded silently."""
+    level = 3.4 if policy == "round" else 4.0
+    arrays = {
+        "action": np.zeros((2, 2), np.float32),
+        "img": np.full((2, 4, 4, 3), level * scale, np.float32),
+    }
+    source = write_replay_buffer(tmp_path / "buffer.zarr", (2,), arrays=arrays)
+    with pytest.raises(DatasetError, match="whole numbers"):
+        convert(source, tmp_path / "out.zarr", options={"fps": "10"})
+    assert not (tmp_path / "out.zarr").exists()
+    convert(source, tmp_path / "out.zarr", options={"fps": "10", "float_images": policy})
+    images = EpisodeStore.open(tmp_path / "out.zarr").images("observation.images.img")
+    assert (images.decode([0, 1]) == expected).all()
+
+
+def test_missing_episode_ends_are_an_error_with_remedies(
+    tmp_path: Path, write_replay_buffer: Callable[..., Path]
+) -> None:
+    """Without boundaries nothing is guessed; the message names both ways out."""
+    source = write_replay_buffer(tmp_path / "buffer.zarr", ends=False)
+    with pytest.raises(DatasetError, match=r"no meta/episode_ends.*episode_ends=FILE.npy.*block_jump"):
+        convert(source, tmp_path / "out.zarr")
+
+
+def test_episode_ends_from_block_jumps(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
+    """Asked for, boundaries are found where the block jumps, and the store says so."""
+    source = write_replay_buffer(tmp_path / "buffer.zarr", ends=False)
+    convert(source, tmp_path / "out.zarr", options={"episode_ends": "block_jump"})
+    store = EpisodeStore.open(tmp_path / "out.zarr")
+    assert store.episode_ends.tolist() == [5, 6, 15, 19]
+    assert store.attributes["conversion"]["options"]["episode_ends"] == "block_jump"
+
+
+def test_episode_ends_from_a_file(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
+    """Boundaries may lie in a .npy file; its content is recorded, not its path."""
+    source = write_replay_buffer(tmp_path / "buffer.zarr", ends=False)
+    np.save(tmp_path / "ends.npy", np.array([10, 19]))
+    convert(source, tmp_path / "out.zarr", options={"episode_ends": str(tmp_path / "ends.npy")})
+    store = EpisodeStore.open(tmp_path / "out.zarr")
+    assert store.episode_ends.tolist() == [10, 19]
+    assert store.attributes["conversion"]["options"]["episode_ends"].startswith("blake2b:")
+
+
+def test_truncated_zip_is_one_clear_line(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
+    """A zip that was cut short is refused and nothing is written."""
+    write_replay_buffer(tmp_path / "folder")
+    archive = Path(shutil.make_archive(str(tmp_path / "buffer"), "zip", tmp_path / "folder"))
+    archive.write_bytes(archive.read_bytes()[:-200])
+    with pytest.raises(DatasetError, match=r"cannot be opened as a replay buffer"):
+        convert(archive, tmp_path / "out.zarr", format="diffusion_policy_zarr")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["buffer.zip", "folder"]
+
+
+def test_damaged_chunk_sets_its_episodes_aside(
+    tmp_path: Path, write_replay_buffer: Callable[..., Path]
+) -> None:
+    """Episodes that need an unreadable chunk are set aside with the reason; the others are converted."""
+    source = write_replay_buffer(tmp_path / "buffer.zarr", (6, 6, 6), chunk=6)
+    (source / "data" / "action" / "1.0").write_bytes(b"garbage")
+    report = convert(source, tmp_path / "out.zarr")
+    assert list(report.quarantined) == ["episode_000001"]
+    assert "data/action steps 6..12 cannot be read" in report.quarantined["episode_000001"]
+    assert report.n_episodes == 2
+
+
+def test_lengths_that_disagree_are_refused(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
+    """Arrays of another length than the last episode end mean a damaged buffer."""
+    source = write_replay_buffer(tmp_path / "b.zarr", (2, 3), arrays={"action": np.zeros((4, 2), np.float32)})
+    with pytest.raises(DatasetError, match=r"4.*steps but episodes end at 5"):
+        convert(source, tmp_path / "out.zarr", options={"fps": "10"})
+
+
+def test_real_pusht_demonstrations_convert_exactly(shared_data: Path, tmp_path: Path) -> None:
+    """The published demonstrations: 206 episodes, 25,650 steps, actions identical to the source."""
+    import zarr
+    from zarr.storage import ZipStore
+
+    source = shared_data / "pusht" / "pusht_cchi_v7_replay.zarr.zip"
+    with zipfile.ZipFile(source) as archive:
+        whole = "meta/episode_ends/.zarray" in archive.namelist()
+    options = {"image_encoding": "raw"} | ({} if whole else {"episode_ends": "block_jump"})
+    report = convert(source, tmp_path / "out.zarr", options=options)
+    assert (report.n_episodes, report.n_steps, dict(report.quarantined)) == (206, 25650, {})
+    store = EpisodeStore.open(tmp_path / "out.zarr")
+    data = zarr.open_group(ZipStore(source, mode="r"), mode="r", zarr_format=2)["data"]
+    np.testing.assert_array_equal(store.column("action"), data["action"][:])
+    steps = np.arange(0, 25650, 37)
+    images = store.images("observation.images.top")
+    for start in range(0, 25650, 161 * 20):  # every twentieth chunk of the source
+        block = data["img"][start : start + 161]
+        np.testing.assert_array_equal(images.decode(np.arange(start, start + len(block))), block)
+    assert images.decode(steps).shape == (len(steps), 96, 96, 3)
+    lengths = np.diff(store.episode_ends, prepend=0)
+    assert (lengths.min(), lengths.max()) == (49, 246)
