@@ -78,7 +78,7 @@ class Demonstrator:
         source_id = f"{self._plan.task}/seed-{seed:06d}"
         observation, _ = env.reset(seed=seed)
         expert.reset(env, seed)
-        observations: list[Observation] = []
+        observations: list[dict[str, Any]] = []
         actions: list[np.ndarray] = []
         done = success = False
         while not done:
@@ -107,9 +107,9 @@ class Demonstrator:
             for name, value in observation.items()
         }
 
-    def _episode(self, source_id: str, observations: list[Observation], actions: list[np.ndarray]) -> Episode:
+    def _episode(self, source_id: str, observations: list[dict[str, Any]], actions: list[np.ndarray]) -> Episode:
         spec = self.env.task_spec
-        columns = {name: [o[name] for o in observations] for name in spec.observation}
+        columns: dict[str, list[Any]] = {name: [o[name] for o in observations] for name in spec.observation}
         return Episode(
             source_id=source_id,
             data={name: np.stack(values) for name, values in columns.items() if not is_image(name)}

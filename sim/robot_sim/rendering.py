@@ -46,6 +46,12 @@ def choose_backend() -> str:
         return chosen
     if not sys.platform.startswith("linux"):
         return ""  # macOS and Windows have one back end each, MuJoCo's default
+    if "mujoco" in sys.modules:
+        logger.warning(
+            "mujoco was imported before a back end was chosen: images and videos may be unavailable; "
+            "import robot_sim's task first, or set MUJOCO_GL=egl"
+        )
+        return ""
     chosen = next((backend for backend in loadable_backends() if backend_works(backend)), "disabled")
     if chosen == "disabled":
         logger.info("no off-screen OpenGL here: images and videos are unavailable; %s", REMEDY)
@@ -135,5 +141,5 @@ class FrameRenderer:
             backend = os.environ.get("MUJOCO_GL", "default")
             raise RenderingError(
                 f"MuJoCo's '{backend}' back end cannot draw here ({error}); unset MUJOCO_GL to let EGL and OSMesa "
-                f"be tried, or run: {REMEDY}"
+                f"be tried (before anything imports mujoco), or run: {REMEDY}"
             ) from error

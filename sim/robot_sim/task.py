@@ -68,7 +68,9 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start the episode that `seed` names."""
+        """Start the episode that `seed` names; a task calls this first, to seed ``self.np_random``."""
+        super().reset(seed=seed, options=options)
+        return {}, {}
 
     @abstractmethod
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

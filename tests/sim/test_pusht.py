@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from gym_pusht.envs.pusht import PushTEnv
 
 from robot_datasets.features import ENVIRONMENT_STATE, STATE
 from robot_sim.registry import make_task
-from robot_sim.task import TaskEnv
+from robot_sim.task import Observation, TaskEnv
 from robot_sim.tasks import pusht
+from robot_sim.testing import TaskTests
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,24 @@ def recorded(shared_data: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         pytest.skip(f"no recorded PushT demonstrations at {path}")
     with ZipStore(path, mode="r") as store:
-        data = zarr.open_group(store, path="data", mode="r")
+        data: Any = zarr.open_group(store, path="data", mode="r")
         columns = {name: np.asarray(data[name][:]) for name in ("state", "keypoint", "action")}
         columns["img"] = np.asarray(data["img"][:120])
     return columns
+
+
+class TestContract(TaskTests):
+    """PushT keeps the promises of the task contract."""
+
+    n_steps = 40
+
+    def make_env(self) -> TaskEnv:
+        """Build the task."""
+        return make_task("pusht")
+
+    def idle_action(self, env: TaskEnv, observation: Observation) -> np.ndarray:
+        """Stay where the agent is."""
+        return observation[STATE]
 
 
 def _play(env: TaskEnv, seed: int, actions: np.ndarray | None) -> float:
@@ -65,7 +81,7 @@ def test_initial_state_is_the_legacy_one(env: TaskEnv) -> None:
 
 def test_steps_are_those_of_gym_pusht(env: TaskEnv) -> None:
     """Positions, coverage and reward equal gym-pusht's own, bit for bit, over a contact-rich episode."""
-    original = PushTEnv(obs_type="state")
+    original: Any = PushTEnv(obs_type="state")
     original.reset(options={"reset_to_state": pusht.legacy_initial_state(3)})
     env.reset(seed=3)
     random = np.random.default_rng(0)
@@ -147,7 +163,7 @@ def test_the_video_frame_marks_the_action_but_the_observation_does_not() -> None
     env.reset(seed=5)
     observation, *_ = env.step(np.array([400.0, 100.0]))
     red = np.array([255, 0, 0])
-    assert (env.render() == red).all(axis=-1).any()
+    assert (np.asarray(env.render()) == red).all(axis=-1).any()
     assert not (observation[pusht.IMAGE] == red).all(axis=-1).any()
     env.close()
 

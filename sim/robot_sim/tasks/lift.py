@@ -42,7 +42,10 @@ from robosuite.environments.manipulation.lift import Lift  # noqa: E402  (after 
 mujoco = importlib.import_module("mujoco")  # a compiled module that type checkers know little of
 
 # robosuite insists on EGL while it is imported; worker processes inherit this variable.
-os.environ["MUJOCO_GL"] = _BACKEND
+if _BACKEND:
+    os.environ["MUJOCO_GL"] = _BACKEND
+else:
+    os.environ.pop("MUJOCO_GL", None)
 
 #: Camera of the observation feature ``observation.images.<name>`` -> camera in robosuite's scene.
 CAMERAS = {
