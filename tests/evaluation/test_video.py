@@ -48,9 +48,14 @@ def test_video_is_h264_yuv420p_and_true(tmp_path):
 
 def test_no_video_after_an_error(tmp_path):
     """A video whose making failed leaves nothing behind."""
-    with pytest.raises(RuntimeError, match="boom"), VideoWriter(tmp_path / "a.mp4", fps=10) as video:
-        video.add(np.zeros((16, 16, 3), dtype=np.uint8))
-        raise RuntimeError("boom")
+
+    def break_off():
+        with VideoWriter(tmp_path / "a.mp4", fps=10) as video:
+            video.add(np.zeros((16, 16, 3), dtype=np.uint8))
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        break_off()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from robot_datasets.features import is_image
 from robot_policies.evaluation.episode import ChunkRequest
 from robot_policies.policy import Policy
 
@@ -57,6 +58,25 @@ def predict(
     return Prediction(
         chunks=actions, n_network_calls=chunk.n_network_calls, latency_s=time.perf_counter() - started
     )
+
+
+def try_prediction(policy: Policy, *, sampler: Mapping[str, Any] | None, device: torch.device) -> None:
+    """Predict once from blank observations, so that a sampler that does not fit fails before anything starts.
+
+    Raises:
+        UserError: The sampler is unknown, misconfigured, or does not fit the policy.
+    """
+    blank: dict[str, np.ndarray] = {}
+    for name, feature in policy.spec.observation.items():
+        if 0 in feature.shape:  # a size that varies: only the task knows it
+            return
+        shape = feature.shape
+        if is_image(name):
+            shape = (shape[2], shape[0], shape[1])
+        dtype = np.uint8 if is_image(name) else np.float32
+        blank[name] = np.zeros((policy.spec.n_obs_steps, *shape), dtype=dtype)
+    request = ChunkRequest(step=0, observation=blank)
+    predict(policy, [request], [torch.Generator().manual_seed(0)], sampler=sampler, device=device)
 
 
 def measure_latency(

@@ -104,7 +104,7 @@ def plot_scores(results: Sequence[EpisodeResult], summary: Mapping[str, Any]) ->
                 axes.vlines(x[chosen], 0, scores, color=SENTINELS[colour], alpha=0.35, lw=1)
                 axes.plot(x[chosen], scores, marker, color=SENTINELS[colour], ms=4.5, label=label, mew=0)
         axes.set(ylim=(-0.04, 1.06), xlim=(-1, len(results)), ylabel="score", xlabel="seed")
-        ticks = np.arange(0, len(results), max(1, -(-len(results) // 10)))
+        ticks = list(range(0, len(results), max(1, -(-len(results) // 10))))
         axes.set_xticks(ticks, [str(results[i].seed) for i in ticks])
         axes.grid(axis="x", visible=False)
         axes.set_title(f"Score per episode: mean {score['value']:.3f} with its 95 % interval")

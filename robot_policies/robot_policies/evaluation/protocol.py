@@ -6,15 +6,14 @@ Two evaluations may be mixed in one folder, or compared, only if their protocols
 
 from __future__ import annotations
 
-import importlib.metadata
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from robot_policies.provenance import describe_machine, package_versions, source_revision
 from robot_policies.spec import PolicySpec
-from robot_policies.training.run import describe_environment
 
 if TYPE_CHECKING:
     from robot_sim.task import TaskSpec
@@ -101,21 +100,15 @@ def build_protocol(
         "sampler": None if sampler is None else dict(sampler),
         "checkpoint": dict(checkpoint),
         "data": dict(data),
-        "software": software_versions(),
-        "machine": {**describe_environment(device), "n_envs": n_envs, "workers": workers},
+        "software": package_versions(SOFTWARE),
+        "machine": {
+            **describe_machine(device),
+            "source_revision": source_revision(),
+            "n_envs": n_envs,
+            "workers": workers,
+        },
         "command": shlex.join(command),
     }
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of the installed packages that results depend on."""
-    versions: dict[str, str] = {}
-    for name in SOFTWARE:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -99,7 +99,7 @@ def protocol_table(protocol: Mapping[str, Any]) -> str:
             f"{machine['torch_threads']} torch threads, {machine['n_envs']} environments in "
             f"{machine['workers'] or 'no'} worker processes",
         ),
-        ("Source revision", str(machine.get("git_commit") or "unknown")),
+        ("Source revision", str(machine.get("source_revision") or "unknown")),
     ]
     body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
     return f'<div class="card table-card"><table class="protocol">{body}</table></div>'

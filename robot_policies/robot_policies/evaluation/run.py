@@ -20,7 +20,7 @@ from robot_datasets.features import is_image
 from robot_policies.checkpoint import LoadedPolicy, load_policy
 from robot_policies.configuration import ConfigError, from_mapping, to_mapping
 from robot_policies.evaluation.environments import EnvironmentPool, RegisteredTask, RolloutPlan
-from robot_policies.evaluation.inference import measure_latency
+from robot_policies.evaluation.inference import measure_latency, try_prediction
 from robot_policies.evaluation.protocol import IDENTITY, build_protocol, select
 from robot_policies.evaluation.report import write_report
 from robot_policies.evaluation.results import EpisodeResult, ResultsFolder, write_json
@@ -130,6 +130,7 @@ def run_evaluation(
     loaded = load_policy(config.checkpoint, device=device)
     name, options = _task(config.task, loaded)
     build_executor(config.executor, loaded.spec)
+    try_prediction(loaded.policy, sampler=config.sampler, device=device)
     plan = RolloutPlan(
         make_env=RegisteredTask(name=name, options=options), spec=loaded.spec, executor=config.executor
     )
