@@ -68,19 +68,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return None
         rest = [o for o in options if o is not type(None)]
         return _convert(rest[0], value, where) if len(rest) == 1 else value
-    if hint is Any:
-        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else from_mapping(hint, value, where=where)
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise ConfigError(f"{where}: expected a list, got {value!r}")
         return tuple(_convert(typing.get_args(hint)[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a mapping, got {value!r}")
         return dict(value)
-    if origin is typing.Literal:
+    return _check_scalar(hint, value, where)
+
+
+def _check_scalar(hint: Any, value: Any, where: str) -> Any:
+    if typing.get_origin(hint) is typing.Literal:
         if value not in typing.get_args(hint):
             raise ConfigError(f"{where}: {unknown_name('value', value, map(str, typing.get_args(hint)))}")
         return value

@@ -77,7 +77,9 @@ class Normalizer(nn.Module):
                 raise ConfigError(f"policy.normalization: {unknown_name('feature', name, dims)}")
         # Module names may not hold dots.
         self._keys = {name: name.replace(".", "/") for name in dims}
-        self.features = nn.ModuleDict({self._keys[name]: FeatureNormalizer(dim) for name, dim in dims.items()})
+        self.features = nn.ModuleDict(
+            {self._keys[name]: FeatureNormalizer(dim) for name, dim in dims.items()}
+        )
         if stats is None:
             return
         for name in dims:

@@ -110,9 +110,8 @@ class Policy(nn.Module, ABC):
                 shape = (shape[2], shape[0], shape[1])
             expected = (self.spec.n_obs_steps, *shape)
             if tuple(value.shape[1:]) != expected:
-                raise SpecError(
-                    f"observation '{name}' has shape {tuple(value.shape)}, expected (B, {', '.join(map(str, expected))})"
-                )
+                want = ", ".join(map(str, expected))
+                raise SpecError(f"observation '{name}' has shape {tuple(value.shape)}, expected (B, {want})")
             batch_sizes.add(value.shape[0])
         if len(batch_sizes) != 1:
             raise SpecError(f"observation features have different batch sizes: {sorted(batch_sizes)}")
@@ -132,7 +131,5 @@ def draw_normal(shape: Sequence[int], *, generator: Generators, like: Tensor) ->
     else:
         if len(generator) != shape[0]:
             raise ValueError(f"got {len(generator)} generators for a batch of {shape[0]}")
-        noise = torch.stack(
-            [torch.randn(tuple(shape[1:]), generator=g, device=g.device) for g in generator]
-        )
+        noise = torch.stack([torch.randn(tuple(shape[1:]), generator=g, device=g.device) for g in generator])
     return noise.to(device=like.device, dtype=like.dtype)

@@ -77,9 +77,7 @@ class PolicySpec:
     def from_dict(cls, values: Mapping[str, Any]) -> PolicySpec:
         """Build from `to_dict`'s mapping."""
         return cls(
-            observation={
-                name: Feature.from_dict(f, where=name) for name, f in values["observation"].items()
-            },
+            observation={name: Feature.from_dict(f, where=name) for name, f in values["observation"].items()},
             action=Feature.from_dict(values["action"], where=ACTION),
             n_obs_steps=values["n_obs_steps"],
             horizon=values["horizon"],
@@ -102,5 +100,6 @@ class PolicySpec:
         if lines:
             raise SpecError(
                 f"{who} does not fit the policy: {'; '.join(lines)}. "
-                f"It offers {', '.join(sorted(available)) or 'nothing'}; use data, task and checkpoint of one embodiment"
+                f"It offers {', '.join(sorted(available)) or 'nothing'}; "
+                "use data, task and checkpoint of one embodiment"
             )

@@ -9,17 +9,17 @@ Subclass `PolicyTests`, give it a configuration, and run it under pytest::
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from robot_datasets.features import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature, is_image
 from robot_policies.policies import build_policy
 from robot_policies.policy import Policy
-from robot_policies.spec import PolicySpec
+from robot_policies.spec import PolicySpec, SpecError
 
 
 def example_spec(*, images: bool = False) -> PolicySpec:
@@ -106,7 +106,8 @@ class PolicyTests:
         policy = self.make().eval()
         chunk = policy.predict_chunk(observation_of(example_batch(policy.spec)))
         assert chunk.actions.shape == (6, policy.spec.horizon, policy.spec.action_dim)
-        assert chunk.actions.isfinite().all() and not chunk.actions.requires_grad
+        assert chunk.actions.isfinite().all()
+        assert not chunk.actions.requires_grad
         assert chunk.n_network_calls >= 1
 
     def test_prediction_is_deterministic_given_generators(self) -> None:
@@ -123,7 +124,9 @@ class PolicyTests:
         policy = self.make().eval()
         observation = observation_of(example_batch(policy.spec))
         together = policy.predict_chunk(observation, generator=seeds(6)).actions
-        alone = policy.predict_chunk({k: v[3:4] for k, v in observation.items()}, generator=seeds(6)[3:4]).actions
+        alone = policy.predict_chunk(
+            {k: v[3:4] for k, v in observation.items()}, generator=seeds(6)[3:4]
+        ).actions
         torch.testing.assert_close(together[3:4], alone, atol=1e-3, rtol=1e-4)
 
     def test_chunk_depends_on_every_observation(self) -> None:
@@ -189,7 +192,7 @@ class PolicyTests:
         grouped = [id(p) for group in policy.parameter_groups(0.1) for p in group["params"]]
         assert sorted(grouped) == sorted(id(p) for p in policy.parameters())
 
-    def test_wrong_observations_are_explained(self, tmp_path: Path) -> None:
+    def test_wrong_observations_are_explained(self) -> None:
         """A missing or misshapen feature ends in an error that names it."""
         policy = self.make().eval()
         observation = observation_of(example_batch(policy.spec))
@@ -197,9 +200,5 @@ class PolicyTests:
             ({k: v for k, v in observation.items() if k != STATE}, f"'{STATE}' is missing"),
             ({**observation, STATE: observation[STATE][:, :1]}, f"'{STATE}' has shape"),
         ):
-            try:
+            with pytest.raises(SpecError, match=message):
                 policy.predict_chunk(broken)
-            except Exception as error:
-                assert message in str(error), str(error)
-            else:
-                raise AssertionError(f"no error although: {message}")

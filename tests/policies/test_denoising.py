@@ -113,7 +113,9 @@ def test_second_order_samplers_beat_ddim_on_the_same_grid(name: str, kind: str, 
     assert second_order < first_order / 4
 
 
-@pytest.mark.parametrize("config", [{"type": "ddpm", "steps": 1000}, {"type": "ddim", "steps": 1000, "eta": 1.0}])
+@pytest.mark.parametrize(
+    "config", [{"type": "ddpm", "steps": 1000}, {"type": "ddim", "steps": 1000, "eta": 1.0}]
+)
 def test_ancestral_samplers_draw_from_the_data_distribution(config: dict) -> None:
     """DDPM and DDIM with eta 1 reproduce mean and spread of Gaussian data."""
     _, chunk, _ = sample("epsilon", config, n=8192)
@@ -142,7 +144,8 @@ def test_ddim_with_eta_one_is_ddpm() -> None:
 def test_own_samplers_equal_diffusers(prediction: str, kind: str, steps: int, spacing: str) -> None:
     """Our step rules and diffusers' schedulers give the same chunk from the same noise."""
     process = processes.build(
-        {"type": "diffusion", "train_steps": 100, "prediction": prediction, "spacing": spacing}, where="process"
+        {"type": "diffusion", "train_steps": 100, "prediction": prediction, "spacing": spacing},
+        where="process",
     )
     torch.manual_seed(1)
     mix = torch.randn(3, 3) * 0.3
@@ -154,7 +157,9 @@ def test_own_samplers_equal_diffusers(prediction: str, kind: str, steps: int, sp
 
     def run(config: dict) -> Tensor:
         noise = NoiseSource((5, 4, 3), torch.Generator().manual_seed(3), torch.zeros(1))
-        return samplers.build({"steps": steps, "clip": bound, **config}, where="sampler")(network, process, noise)[0]
+        return samplers.build({"steps": steps, "clip": bound, **config}, where="sampler")(
+            network, process, noise
+        )[0]
 
     torch.testing.assert_close(
         run({"type": kind}), run({"type": "diffusers", "scheduler": kind}), atol=2e-4, rtol=2e-4
@@ -164,7 +169,8 @@ def test_own_samplers_equal_diffusers(prediction: str, kind: str, steps: int, sp
 def test_cosine_schedule_equals_diffusers() -> None:
     """Betas are those of squaredcos_cap_v2."""
     scheduler = diffusers_samplers.make_scheduler(
-        diffusers_samplers.DiffusersConfig(scheduler="ddpm"), make_process("epsilon")  # type: ignore[arg-type]
+        diffusers_samplers.DiffusersConfig(scheduler="ddpm"),
+        make_process("epsilon"),  # type: ignore[arg-type]
     )
     torch.testing.assert_close(squared_cosine_betas(1000), scheduler.betas)
 

@@ -39,7 +39,9 @@ class DiffusersConfig(SamplerConfig):
 
 def make_scheduler(config: DiffusersConfig, process: DiffusionProcess) -> Any:
     """Build the diffusers scheduler that samples from `process`."""
-    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
     p = process.config
     common = {
@@ -56,7 +58,11 @@ def make_scheduler(config: DiffusersConfig, process: DiffusionProcess) -> Any:
     if config.scheduler == "ddim":
         return DDIMScheduler(**common, **clipping, set_alpha_to_one=True, steps_offset=0)
     return DPMSolverMultistepScheduler(
-        **common, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero", lower_order_final=True
+        **common,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        final_sigmas_type="zero",
+        lower_order_final=True,
     )
 
 

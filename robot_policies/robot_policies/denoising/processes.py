@@ -159,7 +159,9 @@ class DiffusionProcess:
         k = self.grid_steps(steps)
         zero = torch.zeros(1)
         return Levels(
-            torch.cat([self.alphas[k], zero + 1]), torch.cat([self.sigmas[k], zero]), torch.cat([k.float(), zero])
+            torch.cat([self.alphas[k], zero + 1]),
+            torch.cat([self.sigmas[k], zero]),
+            torch.cat([k.float(), zero]),
         )
 
 
@@ -275,7 +277,7 @@ class FlowProcess:
         return x
 
     def recover(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
-        """x - t F."""
+        """X - t F."""
         return x - levels.sigma * output
 
     def grid(self, steps: int) -> Levels:

@@ -38,6 +38,11 @@ class NoiseSource:
 class Sampler(Protocol):
     """What a policy calls: network, process and noise in, chunk and number of network calls out."""
 
+    @property
+    def config(self) -> SamplerConfig:
+        """The sampler's options."""
+        ...
+
     def __call__(self, network: Network, process: Process, noise: NoiseSource) -> tuple[Tensor, int]:
         """Sample a chunk (B, T, A) in normalised units."""
         ...

@@ -27,14 +27,14 @@ class ObservationEncoder(nn.Module):
         super().__init__()
         self.low_dim = [name for name in spec.observation if not is_image(name)]
         self.cameras = [name for name in spec.observation if is_image(name)]
-        self.out_dim = sum(spec.observation[name].shape[0] for name in self.low_dim)
+        self.out_dim: int = sum(spec.observation[name].shape[0] for name in self.low_dim)
         self.image_encoders = nn.ModuleDict()
         for name in self.cameras:
             encoder = image_encoders.build(
                 image_config or {}, where="policy.image_encoder", channels=spec.observation[name].shape[2]
             )
             self.image_encoders[name.replace(".", "/")] = encoder
-            self.out_dim += encoder.head.out_features  # type: ignore[union-attr, operator]
+            self.out_dim += encoder.out_dim
 
     def forward(self, observation: Mapping[str, Tensor], normalizer: Normalizer) -> Tensor:
         """Encode observations (B, T_o, ...) in physical units to (B, T_o, D)."""

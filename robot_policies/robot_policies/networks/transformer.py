@@ -49,12 +49,16 @@ class DiffusionTransformer(nn.Module):
         self.step_embedding = SinusoidalEmbedding(width)
         self.observation_in = nn.Linear(context.obs_dim, width)
         self.memory_position = nn.Parameter(torch.zeros(1, n_memory, width))
-        self.memory_mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.Mish(), nn.Linear(4 * width, width)
-        )
+        self.memory_mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.Mish(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(config.embedding_dropout)
         layer = nn.TransformerDecoderLayer(
-            width, config.n_heads, 4 * width, config.attention_dropout, "gelu", batch_first=True, norm_first=True
+            width,
+            config.n_heads,
+            4 * width,
+            config.attention_dropout,
+            "gelu",
+            batch_first=True,
+            norm_first=True,
         )
         self.decoder = nn.TransformerDecoder(layer, config.n_layers)
         self.norm = nn.LayerNorm(width)

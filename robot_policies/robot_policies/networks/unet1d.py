@@ -7,6 +7,7 @@ T_p horizon, A action dim, T_o observation steps, D observation embedding.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +92,7 @@ class ConditionalUnet1D(nn.Module):
                 [ResidualBlock(c_in, c_out, cond_dim, config), ResidualBlock(c_out, c_out, cond_dim, config)]
             )
 
-        levels = list(zip(dims[:-1], dims[1:], strict=True))
+        levels = list(itertools.pairwise(dims))
         self.down = nn.ModuleList(pair(a, b) for a, b in levels)
         self.downsample = nn.ModuleList(nn.Conv1d(b, b, 3, stride=2, padding=1) for _, b in levels[:-1])
         self.mid = pair(dims[-1], dims[-1])

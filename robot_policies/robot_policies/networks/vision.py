@@ -54,7 +54,11 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
         self.norm2 = _norm(c_out)
         same = stride == 1 and c_in == c_out
-        self.skip = nn.Identity() if same else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), _norm(c_out))
+        self.skip = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), _norm(c_out))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
@@ -88,9 +92,13 @@ class ResNetEncoder(nn.Module):
     def __init__(self, config: VisionConfig, channels: int) -> None:
         super().__init__()
         self.crop = config.crop
+        self.out_dim = config.out_dim
         first, blocks = config.stage_channels[0], []
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, first, 7, 2, 3, bias=False), _norm(first), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+            nn.Conv2d(channels, first, 7, 2, 3, bias=False),
+            _norm(first),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
         )
         c_in = first
         for stage, c_out in enumerate(config.stage_channels):
@@ -122,7 +130,7 @@ def crop_images(images: Tensor, fraction: float, *, random: bool) -> Tensor:
     return images.permute(0, 2, 3, 1)[rows, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2)
 
 
-image_encoders: Registry[nn.Module] = Registry("image encoder")
+image_encoders: Registry[ResNetEncoder] = Registry("image encoder")
 
 
 @image_encoders.register("resnet", VisionConfig)
