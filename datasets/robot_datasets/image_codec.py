@@ -35,7 +35,7 @@ def frame_size(frame: BytesLike) -> tuple[int, int]:
 
         try:
             height, width, _, _ = simplejpeg.decode_jpeg_header(frame, strict=False)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:  # KeyError: the header ends too early
             raise DatasetError(
                 f"JPEG header is unreadable ({error}); the frame is truncated or damaged"
             ) from error
@@ -107,7 +107,7 @@ def _decode_jpeg(frame: BytesLike, out: np.ndarray | None) -> np.ndarray:
             )
         simplejpeg.decode_jpeg(frame, colorspace="RGB", buffer=out)
         return out
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # KeyError: the header ends too early
         raise DatasetError(f"JPEG frame of {len(frame)} bytes does not decode: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,14 +36,17 @@ class Location:
         """Open the root group for reading; `DatasetError` if there is none."""
         import zarr
         from zarr.errors import GroupNotFoundError
-        from zarr.storage import FsspecStore, LocalStore
+        from zarr.storage import FsspecStore, LocalStore, ZipStore
 
         if self.is_local:
             self._require_directory()
             store = LocalStore(self.address, read_only=True)
         else:
-            filesystem, root = self._filesystem()
-            store = FsspecStore(fs=_asynchronous(filesystem), read_only=True, path=root)
+            self._filesystem()  # first, because its errors are told better
+            if "://" in self.address:
+                store = FsspecStore.from_url(self.address, dict(self.storage_options), read_only=True)
+            else:
+                store = ZipStore(self.address, mode="r", read_only=True)
         try:
             return zarr.open_group(store, mode="r", zarr_format=3)
         except (GroupNotFoundError, FileNotFoundError, NotADirectoryError) as error:
@@ -64,11 +68,13 @@ class Location:
         return RemoteBlob(filesystem, directory, chunk_bytes=chunk_bytes, size=size)
 
     def missing(self, paths: Sequence[str]) -> list[str]:
-        """Return those of `paths`, relative to the root, that are not there."""
+        """Return those of `paths`, relative to the root, that are not there or empty."""
         if self.is_local:
-            return [path for path in paths if not (Path(self.address) / path).is_file()]
+            files = ((path, Path(self.address) / path) for path in paths)
+            return [path for path, file in files if not file.is_file() or file.stat().st_size == 0]
         filesystem, root = self._filesystem()
-        return [path for path in paths if not filesystem.exists(f"{root}/{path}" if root else path)]
+        urls = ((path, f"{root}/{path}" if root else path) for path in paths)
+        return [path for path, url in urls if not filesystem.exists(url) or filesystem.size(url) == 0]
 
     def _require_directory(self) -> None:
         path = Path(self.address)
@@ -89,19 +95,9 @@ class Location:
             if "://" not in self.address:
                 return fsspec.filesystem("zip", fo=self.address, **options), ""
             filesystem, root = fsspec.core.url_to_fs(self.address, **options)
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError, zipfile.BadZipFile) as error:
             raise DatasetError(
-                f"cannot open {self.address}: {error}; check the address and storage options"
+                f"cannot open {self.address}: {error}; expected an episode store: "
+                "a directory, a zip of one, or an address with its storage options"
             ) from error
         return filesystem, root.rstrip("/")
-
-
-def _asynchronous(filesystem: Any) -> Any:
-    """Return an fsspec file system that zarr can await."""
-    if filesystem.async_impl:
-        import fsspec
-
-        return fsspec.filesystem(filesystem.protocol, **filesystem.storage_options, asynchronous=True)
-    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-
-    return AsyncFileSystemWrapper(filesystem, asynchronous=True)
