@@ -149,7 +149,12 @@ def generate(
         overwrite=overwrite,
     ) as writer:
         n_resumed = writer.n_episodes
-        _write_all(plan, spec, writer, workers, progress)
+        try:
+            _write_all(plan, spec, writer, workers, progress)
+        except BaseException:
+            if writer.n_episodes == 0:  # nothing to go on with
+                writer.discard()
+            raise
         writer.publish()
     return _report(plan, EpisodeStore.open(target), began, n_resumed=n_resumed, unchanged=False)
 

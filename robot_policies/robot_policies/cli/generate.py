@@ -1,0 +1,115 @@
+"""``robot-policies generate``: record a scripted expert in simulation into an episode store."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from robot_policies.cli.hydra_app import compose_config
+from robot_policies.cli.progress import progress_bar
+from robot_policies.configuration import ConfigError, from_mapping
+
+if TYPE_CHECKING:
+    from robot_sim.generate import GenerationPlan, GenerationProgress, GenerationReport
+
+EXAMPLES = (
+    "task=lift episodes=100 output=runs/lift/demos.zarr",
+    "task=lift task.images=true task.cameras=[agentview,wrist] episodes=500 output=runs/lift/images.zarr",
+    "task=lift noise=0 seed_start=1000 episodes=20 output=runs/lift/clean.zarr",
+)
+_INTERRUPTED = 130
+_FAILURES_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """The configuration of the command, see ``generate.yaml``."""
+
+    task: Mapping[str, Any]
+    output: str
+    episodes: int
+    seed_start: int
+    noise: float | None
+    image_encoding: str
+    workers: int | None
+    overwrite: bool
+
+    def plan(self) -> GenerationPlan:
+        """Return what `robot_sim.generate` needs to know."""
+        from robot_sim.generate import GenerationPlan
+
+        options = dict(self.task)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError("task.name: missing; choose a task, e.g. task=lift")
+        return GenerationPlan(
+            task=name,
+            task_options=options,
+            expert_options={} if self.noise is None else {"noise": self.noise},
+            episodes=self.episodes,
+            seed_start=self.seed_start,
+            image_encoding=self.image_encoding,
+        )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Generate as configured by Hydra overrides; returns the exit status."""
+    values = compose_config("generate", list(argv), examples=EXAMPLES)
+    config = from_mapping(GenerateConfig, values, where="generate")
+    if config.workers is not None and config.workers < 0:
+        raise ConfigError(f"workers: {config.workers}, expected 0 or more, or null for one per core")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # Imported here so that --help does not wait for the simulators.
+    from robot_sim.generate import generate
+
+    done = 0
+    try:
+        with progress_bar("episodes") as update:
+
+            def report_progress(progress: GenerationProgress) -> None:
+                nonlocal done
+                done = progress.done
+                note = f", {progress.failed} failed" if progress.failed else ""
+                update(progress.done, progress.total, f"{progress.n_steps:,} steps{note}")
+
+            report = generate(
+                config.plan(),
+                config.output,
+                workers=_cores(config.episodes) if config.workers is None else config.workers,
+                overwrite=config.overwrite,
+                progress=report_progress,
+            )
+    except KeyboardInterrupt:
+        print(f"interrupted; {done} episodes are safe, run the same command again to go on", file=sys.stderr)
+        return _INTERRUPTED
+    _print_report(report)
+    return 0
+
+
+def _cores(episodes: int) -> int:
+    """One worker per usable core, but none for fewer than four episodes each: starting one takes seconds."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, episodes // 4))
+
+
+def _print_report(report: GenerationReport) -> None:
+    for source_id, reason in list(report.failed.items())[:_FAILURES_SHOWN]:
+        print(f"  set aside {source_id}: {reason}")
+    if len(report.failed) > _FAILURES_SHOWN:
+        print(
+            f"  ... and {len(report.failed) - _FAILURES_SHOWN} more; robot-policies inspect --json lists them"
+        )
+    if report.unchanged:
+        what = "is up to date, nothing to do: same task, same options"
+    else:
+        resumed = f", {report.n_resumed} of them by an earlier run" if report.n_resumed else ""
+        what = f"written in {report.seconds:.1f} s{resumed}"
+    tried = report.n_episodes + len(report.failed)
+    print(
+        f"{report.store}: {report.n_episodes} episodes, {report.n_steps:,} steps; the expert of '{report.task}' "
+        f"succeeded on {report.n_episodes} of {tried} seeds; {what}"
+    )
