@@ -8,7 +8,7 @@ Layout::
     stats.json           statistics of the training data, by feature
     dataset_card.json    which data, identified by fingerprint
     manifest.json        size and SHA-256 of the files above
-    trainer/             what training needs to continue; only in a run's newest checkpoint
+    trainer/             what training needs to continue, with its own manifest; only in a run's newest checkpoint
 
 A checkpoint appears whole or not at all: it is written beside its place, synced and renamed.
 """
@@ -109,12 +109,7 @@ def save_policy(
     write_json(staging / SPEC, policy.spec.to_dict())
     write_json(staging / STATS, stats)
     write_json(staging / CARD, dataset_card)
-    files = {
-        p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
-        for p in sorted(staging.iterdir())
-        if p.is_file()
-    }
-    write_json(staging / MANIFEST, {"format": FORMAT, "files": files})
+    write_manifest(staging)
     if write_extra is not None:
         write_extra(staging)
     _sync_tree(staging)
@@ -133,7 +128,7 @@ def load_policy(path: str | Path, *, device: str | torch.device = "cpu") -> Load
     from robot_policies.policies import build_policy
 
     folder = find_checkpoint(path)
-    hashes = _verify(folder)
+    hashes = verify_manifest(folder)
     config = _read_yaml(folder / CONFIG)
     values = read_json(folder / SPEC)
     try:
@@ -227,27 +222,22 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read ({error}); expected JSON; restore the file") from error
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def write_manifest(folder: Path) -> None:
+    """Record size and hash of the files (not folders) in `folder`."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }
+    write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); expected YAML; restore the file") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds {type(values).__name__}; expected a mapping; restore the file")
-    return values
+def verify_manifest(folder: Path) -> dict[str, str]:
+    """Check every file against the manifest of `folder`; return the hashes by file name.
 
-
-def _verify(folder: Path) -> dict[str, str]:
-    """Check every file against the manifest; return the hashes by file name."""
+    Raises:
+        CheckpointError: A file is missing, truncated or changed, or the manifest is of another format.
+    """
     manifest = read_json(folder / MANIFEST)
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
@@ -270,6 +260,25 @@ def _verify(folder: Path) -> dict[str, str]:
                 f"{path} does not match its checksum; it is damaged or changed; copy it again"
             )
     return hashes
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); expected YAML; restore the file") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds {type(values).__name__}; expected a mapping; restore the file")
+    return values
 
 
 def _load_weights(policy: Policy, path: Path) -> None:

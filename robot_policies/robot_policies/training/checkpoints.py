@@ -21,7 +21,9 @@ from robot_policies.checkpoint import (
     read_json,
     read_tensors,
     save_policy,
+    verify_manifest,
     write_json,
+    write_manifest,
     write_tensors,
 )
 from robot_policies.training.state import TrainState
@@ -78,6 +80,7 @@ class Checkpoints:
             (staging / "trainer").mkdir()
             write_tensors(staging / "trainer" / TENSORS, tensors)
             write_json(staging / "trainer" / NUMBERS, numbers)
+            write_manifest(staging / "trainer")
 
         save_policy(
             folder,
@@ -100,6 +103,8 @@ class Checkpoints:
             CheckpointError: The checkpoint is damaged, or of other data.
         """
         folder = (self.folder / "last").resolve()
+        for part in (folder, folder / "trainer"):
+            verify_manifest(part)
         numbers = read_json(folder / "trainer" / NUMBERS)
         tensors = read_tensors(folder / "trainer" / TENSORS)
         average = {f"{_AVERAGE}{k}": v for k, v in read_tensors(folder / WEIGHTS).items()}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -48,9 +47,8 @@ class World:
             dist.barrier()
 
 
-@contextmanager
-def join_world(device: str) -> Iterator[World]:
-    """Join the processes of this run, if a launcher started several, and leave them at the end.
+def join_world(device: str) -> World:
+    """Join the processes of this run, if a launcher started several.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``; with several processes, ``cuda`` and ``auto`` give
@@ -62,14 +60,11 @@ def join_world(device: str) -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     chosen = find_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
-    ours = size > 1 and not dist.is_initialized()
-    if ours:
+    if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    try:
-        yield World(rank=rank, size=size, device=chosen)
-    finally:
-        if ours:
-            dist.destroy_process_group()
+        # Not at the end of a run: a group cannot be formed twice, and a process may train several policies.
+        atexit.register(dist.destroy_process_group)
+    return World(rank=rank, size=size, device=chosen)
 
 
 def find_device(name: str, *, local_rank: int = 0) -> torch.device:

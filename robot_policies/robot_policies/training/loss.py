@@ -36,8 +36,7 @@ def build_loss(policy: Policy, config: TrainerConfig, world: World) -> nn.Module
     if config.compile:
         module.compile()
     if world.size > 1:
-        # Buffers hold normalisation constants, equal everywhere: broadcasting them every step is wasted.
-        module = DistributedDataParallel(module, broadcast_buffers=False)
+        module = DistributedDataParallel(module)
     return module
 
 

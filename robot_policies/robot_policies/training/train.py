@@ -61,12 +61,7 @@ def train(config: Mapping[str, Any], *, open_store: Callable[[str], Any] | None 
     run = RunConfig.parse(config)
     if run.trainer.threads is not None:
         torch.set_num_threads(run.trainer.threads)
-    with join_world(run.device) as world:
-        return _train(run, world, open_store)
-
-
-def _train(run: RunConfig, world: World, open_store: Callable[[str], Any] | None) -> Path:
-    cfg, folder = run.trainer, Path(run.output_dir)
+    cfg, folder, world = run.trainer, Path(run.output_dir), join_world(run.device)
     resuming = decide_resume(run)
     data = open_data(run.dataset, run.window, seed=run.seed, open_store=open_store)
     state = TrainState.create(_initial_policy(run, data, world), cfg)
@@ -109,6 +104,7 @@ def _train(run: RunConfig, world: World, open_store: Callable[[str], Any] | None
                     error = validate(state, data, run, metrics, world)
                 if world.is_main and (done or signum or state.step % cfg.checkpoint_every == 0):
                     checkpoints.save(state, error)
+    world.barrier()  # nobody leaves before the files are complete
     if signum:
         raise TrainingInterrupted(
             f"stopped by {signal.Signals(signum).name} at step {state.step}; saved in {folder}; "
