@@ -4,12 +4,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_datasets.features import Feature
 from robot_policies.configuration import ConfigError, Registry
-from robot_policies.execution.executor import ChunkExecutor, RecedingHorizon, build_executor, check_chunk
+from robot_policies.evaluation.evaluate import evaluate_policy
+from robot_policies.evaluation.point_mass import FPS, POSITION, VELOCITY, PointMass
+from robot_policies.execution.executor import (
+    ChunkExecutor,
+    RecedingHorizon,
+    build_executor,
+    check_chunk,
+    executors,
+)
+from robot_policies.policy import ActionChunk, Policy
 from robot_policies.spec import PolicySpec
 
 
@@ -203,6 +213,17 @@ def test_temporal_ensembling_fits_the_interface():
     assert taken[-1] == [5, 3.5]
 
 
+class Still(Policy):
+    """A policy that stays where it is."""
+
+    def compute_loss(self, batch):
+        raise NotImplementedError
+
+    def predict_chunk(self, observation, *, goal=None, generator=None, sampler=None):
+        size = self.check_observation(observation)
+        return ActionChunk(actions=torch.zeros(size, self.spec.horizon, 2), n_network_calls=1)
+
+
 class Continuing:
     """The bookkeeping of real-time chunking: ask early, go on executing, splice the late chunk in."""
 
@@ -246,3 +267,19 @@ def test_real_time_chunking_fits_the_interface(delay):
             under_way = None
         assert executor.next_action()[0] == step
     assert prefixes[0] == list(range(4, 5 + delay))
+
+
+def test_the_evaluation_loop_runs_any_executor(monkeypatch):
+    """A registered executor is chosen by its type in an evaluation; it asks for a chunk at every step."""
+    monkeypatch.setitem(
+        executors._entries, "ensemble", (EnsembleConfig, lambda c, spec: Ensemble(spec, c.decay))
+    )
+    policy = Still(
+        PolicySpec(
+            observation={"observation.state": POSITION}, action=VELOCITY,
+            n_obs_steps=1, horizon=5, n_action_steps=5, fps=FPS,
+        )
+    )  # fmt: skip
+    results = evaluate_policy(policy, PointMass, [1, 2], workers=0, executor={"type": "ensemble"})
+    assert [r.n_chunks for r in results] == [r.steps for r in results] == [20, 20]
+    assert [r.n_chunks for r in evaluate_policy(policy, PointMass, [1, 2], workers=0)] == [4, 4]

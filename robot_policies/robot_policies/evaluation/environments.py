@@ -7,6 +7,7 @@ composition of inference batches, and so the results, independent of timing and 
 
 from __future__ import annotations
 
+import copy
 import logging
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from robot_policies.evaluation.episode import ChunkRequest, EpisodeOutcome, EpisodeRunner, describe_error
-from robot_policies.execution.executor import build_executor
+from robot_policies.execution.executor import ChunkExecutor
 from robot_policies.spec import PolicySpec
 
 if TYPE_CHECKING:
@@ -76,12 +77,13 @@ class RolloutPlan:
     Attributes:
         make_env: Builds an environment; a module-level callable or a `RegisteredTask`.
         spec: Features and horizons of the policy.
-        executor: Executor configuration, ``{"type": ...}``; None means receding horizon.
+        executor: A fresh executor; each environment gets a copy. It is sent as an object, so that a worker
+            needs no registration of executors that are not ours.
     """
 
     make_env: Callable[[], TaskEnv]
     spec: PolicySpec
-    executor: Mapping[str, Any] | None = None
+    executor: ChunkExecutor
 
 
 class EnvironmentPool(Protocol):
@@ -149,8 +151,7 @@ class SlotHost:
             env = self._spare if self._spare is not None else self._plan.make_env()
             self._spare = None
             self._envs[slot] = env
-            executor = build_executor(self._plan.executor, self._plan.spec)
-            self._runners[slot] = EpisodeRunner(env, self._plan.spec, executor)
+            self._runners[slot] = EpisodeRunner(env, self._plan.spec, copy.deepcopy(self._plan.executor))
         return self._runners[slot]
 
     def _film(self, slot: int, film: Film) -> Filmed:

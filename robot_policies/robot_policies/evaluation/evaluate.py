@@ -73,9 +73,8 @@ def evaluate_policy(
         ConfigError: No seeds, a seed twice, or an executor that does not fit.
     """
     check_seeds(seeds)
-    build_executor(executor, policy.spec)  # a bad configuration fails here, before any process starts
     make_env = RegisteredTask(name=task, options=dict(task_options or {})) if isinstance(task, str) else task
-    plan = RolloutPlan(make_env=make_env, spec=policy.spec, executor=executor)
+    plan = RolloutPlan(make_env=make_env, spec=policy.spec, executor=build_executor(executor, policy.spec))
     n_envs = min(len(seeds), n_envs or ENVIRONMENTS_DEFAULT)
     with open_pool(plan, workers=min(workers, n_envs), timeout_s=timeout_s) as pool:
         spec = pool.task_spec

@@ -129,10 +129,11 @@ def run_evaluation(
         torch.set_num_threads(config.threads)
     loaded = load_policy(config.checkpoint, device=device)
     name, options = _task(config.task, loaded)
-    build_executor(config.executor, loaded.spec)
     try_prediction(loaded.policy, sampler=config.sampler, device=device)
     plan = RolloutPlan(
-        make_env=RegisteredTask(name=name, options=options), spec=loaded.spec, executor=config.executor
+        make_env=RegisteredTask(name=name, options=options),
+        spec=loaded.spec,
+        executor=build_executor(config.executor, loaded.spec),
     )
     with open_pool(plan, workers=min(config.workers, config.episodes), timeout_s=config.timeout_s) as pool:
         task = pool.task_spec
@@ -280,7 +281,7 @@ def _task(task: Any, loaded: LoadedPolicy) -> tuple[str, dict[str, Any]]:
         )
     options = {key: value for key, value in chosen.items() if key != "name"}
     if any(is_image(name) for name in loaded.spec.observation):
-        options.setdefault("images", True)  # a policy that sees needs a task that renders
+        options["images"] = True  # a policy that sees needs a task that renders
     return chosen["name"], options
 
 
