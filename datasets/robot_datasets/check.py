@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from robot_datasets.errors import DatasetError
+from robot_datasets.statistics import STATISTICS
 from robot_datasets.store import EpisodeStore, layout
 from robot_datasets.store.frames import decode_as
 from robot_datasets.store.images import ImageColumn
@@ -86,19 +88,22 @@ def check_store(store: EpisodeStore, *, progress: Callable[[int, int], None] | N
     for name, column in columns.items():
         found.extend(_statistics_problems(store, name, column))
     whole = len(columns) == len(store.spec.low_dim) and len(images) == len(store.spec.image_features)
+    checksums = _column_or_none(store, "checksum")
+    source_ids = _column_or_none(store, "source_id")
     n_frames = 0
+    starts = store.episode_starts
     for episode in range(store.n_episodes):
-        start, stop = int(store.episode_starts[episode]), int(store.episode_ends[episode])
+        start, stop = int(starts[episode]), int(store.episode_ends[episode])
         digest = hashlib.blake2b(digest_size=16)
         problems = list(_column_problems(columns, start, stop, digest))
         for name, column in images.items():
             problems.extend(_frame_problems(name, column, start, stop, digest))
             n_frames += stop - start
-        if whole and digest.digest() != store.episodes["checksum"][episode].tobytes():
+        if whole and checksums is not None and digest.digest() != checksums[episode].tobytes():
             problems.append(
                 Problem("checksum", "content differs from what was written; copy or convert it again")
             )
-        source_id = store.episodes["source_id"][episode] if problems else ""
+        source_id = source_ids[episode] if problems and source_ids is not None else ""
         found.extend(Problem(p.kind, p.detail, episode, source_id, p.feature) for p in problems)
         if progress is not None:
             progress(episode + 1, store.n_episodes)
@@ -123,6 +128,15 @@ def _load_images(store: EpisodeStore) -> tuple[dict[str, ImageColumn], list[Prob
         except DatasetError as error:
             problems.append(Problem("structure", str(error), feature=name))
     return images, problems
+
+
+def _column_or_none(store: EpisodeStore, key: str) -> Any:
+    """Return an episode column, or None if it is damaged, which is listed elsewhere."""
+    try:
+        column = store.episodes[key]
+    except DatasetError:
+        return None
+    return column if len(column) == store.n_episodes else None
 
 
 def _column_problems(columns: dict[str, np.ndarray], start: int, stop: int, digest: Any) -> Iterator[Problem]:
@@ -157,9 +171,8 @@ def _frame_problems(name: str, column: ImageColumn, start: int, stop: int, diges
 def _statistics_problems(store: EpisodeStore, name: str, column: np.ndarray) -> Iterator[Problem]:
     try:
         stats = store.stats(name)
-    except DatasetError as error:
-        yield Problem("structure", str(error), feature=name)
-        return
+    except DatasetError:
+        return  # the metadata's problem, listed there
     low, high = column.min(axis=0), column.max(axis=0)
     if not (np.array_equal(stats.min, low) and np.array_equal(stats.max, high)):
         yield Problem(
@@ -168,26 +181,45 @@ def _statistics_problems(store: EpisodeStore, name: str, column: np.ndarray) -> 
 
 
 def _metadata_problems(store: EpisodeStore) -> Iterator[Problem]:
-    for key in store.episodes:
+    """Read everything below ``meta``, then compare what can be compared."""
+    broken = []
+    for label, (read, rows) in _metadata_parts(store).items():
         try:
-            length = len(store.episodes[key])
+            length = len(read())
         except DatasetError as error:
+            broken.append(label)
             yield Problem("structure", str(error))
             continue
-        if length != store.n_episodes:
-            yield Problem(
-                "metadata", f"{layout.EPISODES}/{key} has {length} rows, expected {store.n_episodes}"
-            )
-    try:
-        index, lengths = store.episodes["task_index"], store.episodes["n_steps"]
+        if rows is not None and length != rows:
+            yield Problem("metadata", f"{label} has {length} rows, expected {rows}")
+    if "task_index" not in broken and "tasks" not in broken:
+        index = store.episodes["task_index"]
         if index.min() < 0 or index.max() >= len(store.tasks):
             yield Problem(
                 "metadata", f"task_index reaches {index.max()}, but there are {len(store.tasks)} tasks"
             )
-        if not np.array_equal(lengths, np.diff(store.episode_ends, prepend=0)):
-            yield Problem("metadata", "n_steps differs from the distances of episode_ends")
-    except DatasetError:
-        return  # reported above
+    if "n_steps" not in broken and not np.array_equal(
+        store.episodes["n_steps"], np.diff(store.episode_ends, prepend=0)
+    ):
+        yield Problem("metadata", "n_steps differs from the distances of episode_ends")
+
+
+def _metadata_parts(store: EpisodeStore) -> dict[str, tuple[Callable[[], Sized], int | None]]:
+    """Return label -> (how to read it, how many rows it must have)."""
+    episodes = store.n_episodes
+    parts: dict[str, tuple[Callable[[], Sized], int | None]] = {
+        key: (partial(store.episodes.__getitem__, key), episodes) for key in store.episodes
+    }
+    parts["tasks"] = (lambda: store.tasks, None)
+    parts["quarantine"] = (lambda: store.quarantined, None)
+    for name in sorted(store.features):
+        tables = {"total": len(STATISTICS), "episodes": episodes}
+        if name in store.spec.image_features:
+            tables["histogram"] = episodes
+        for table, rows in tables.items():
+            path = f"{layout.stats_path(name)}/{table}"
+            parts[path] = (partial(store.read_array, path), rows)
+    return parts
 
 
 def _limited(problems: list[Problem]) -> list[Problem]:

@@ -4,9 +4,12 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import zarr
+from zarr.storage import ZipStore
 
 from robot_datasets.convert import convert
 from robot_datasets.errors import DatasetError
@@ -14,6 +17,10 @@ from robot_datasets.importers.base import Importer
 from robot_datasets.importers.diffusion_policy_zarr import DiffusionPolicyZarr
 from robot_datasets.store import EpisodeStore
 from robot_datasets.testing import ImporterTests
+
+
+def _open(source: Path | ZipStore) -> Any:
+    return zarr.open_group(source if isinstance(source, ZipStore) else str(source), mode="r", zarr_format=2)
 
 
 class TestReplayBufferDirectory(ImporterTests):
@@ -39,11 +46,9 @@ class TestReplayBufferInZip(ImporterTests):
 
 def test_pusht_arrays_become_named_features(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
     """State and keypoints are split into the features that the simulated task has, values untouched."""
-    import zarr
-
     source = write_replay_buffer(tmp_path / "buffer.zarr")
     convert(source, tmp_path / "out.zarr")
-    store, data = EpisodeStore.open(tmp_path / "out.zarr"), zarr.open_group(str(source))["data"]
+    store, data = EpisodeStore.open(tmp_path / "out.zarr"), _open(source)["data"]
     np.testing.assert_array_equal(store.column("observation.state"), data["state"][:, :2])
     np.testing.assert_array_equal(store.column("observation.full_state"), data["state"][:])
     np.testing.assert_array_equal(
@@ -73,13 +78,11 @@ def test_lossless_encodings_keep_every_pixel(
     encoding: str, tmp_path: Path, write_replay_buffer: Callable[..., Path]
 ) -> None:
     """PNG and raw frames decode to exactly the source's pixels."""
-    import zarr
-
     source = write_replay_buffer(tmp_path / "buffer.zarr")
     convert(source, tmp_path / "out.zarr", options={"image_encoding": encoding})
     images = EpisodeStore.open(tmp_path / "out.zarr").images("observation.images.top")
     assert images.encoding == encoding
-    np.testing.assert_array_equal(images.decode(np.arange(19)), zarr.open_group(str(source))["data/img"][:])
+    np.testing.assert_array_equal(images.decode(np.arange(19)), _open(source)["data/img"][:])
 
 
 def test_other_buffers_keep_their_keys(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
@@ -189,9 +192,6 @@ def test_lengths_that_disagree_are_refused(tmp_path: Path, write_replay_buffer: 
 
 def test_real_pusht_demonstrations_convert_exactly(shared_data: Path, tmp_path: Path) -> None:
     """The published demonstrations: 206 episodes, 25,650 steps, actions identical to the source."""
-    import zarr
-    from zarr.storage import ZipStore
-
     source = shared_data / "pusht" / "pusht_cchi_v7_replay.zarr.zip"
     with zipfile.ZipFile(source) as archive:
         whole = "meta/episode_ends/.zarray" in archive.namelist()
@@ -199,7 +199,7 @@ def test_real_pusht_demonstrations_convert_exactly(shared_data: Path, tmp_path: 
     report = convert(source, tmp_path / "out.zarr", options=options)
     assert (report.n_episodes, report.n_steps, dict(report.quarantined)) == (206, 25650, {})
     store = EpisodeStore.open(tmp_path / "out.zarr")
-    data = zarr.open_group(ZipStore(source, mode="r"), mode="r", zarr_format=2)["data"]
+    data = _open(ZipStore(source, mode="r"))["data"]
     np.testing.assert_array_equal(store.column("action"), data["action"][:])
     steps = np.arange(0, 25650, 37)
     images = store.images("observation.images.top")

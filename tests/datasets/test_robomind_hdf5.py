@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -53,6 +54,10 @@ class TestFranka3Rgb(ImporterTests):
         return tmp_path / "r"
 
 
+def _open(path: Path, mode: str = "r") -> Any:
+    return h5py.File(path, mode)
+
+
 def _convert(root: Path, tmp_path: Path, **options: str) -> tuple[EpisodeStore, ConversionReport]:
     report = convert(root, tmp_path / "out.zarr", format="robomind_hdf5", options=options)
     return EpisodeStore.open(tmp_path / "out.zarr"), report
@@ -95,7 +100,7 @@ def test_jpeg_bytes_pass_through_untouched(tmp_path: Path, write_trajectory: Wri
     path = write_trajectory(tmp_path / "r", n_steps=5)
     store, _ = _convert(tmp_path / "r", tmp_path)
     images, depth = store.images("observation.images.top"), store.images("observation.depth.top")
-    with h5py.File(path) as file:
+    with _open(path) as file:
         for step in range(store.n_steps):
             assert bytes(images.encoded(step)) == file["observations/rgb_images/camera_top"][step].tobytes()
             assert bytes(depth.encoded(step)) == file["observations/depth_images/camera_top"][step].tobytes()
@@ -107,7 +112,7 @@ def test_franka_colours_are_right_as_they_are(tmp_path: Path, write_trajectory: 
     path = write_trajectory(tmp_path / "r", n_steps=2)
     red = np.zeros((16, 24, 3), np.uint8)
     red[..., 0] = 255
-    with h5py.File(path, "r+") as file:
+    with _open(path, "r+") as file:
         for step in range(2):
             file["observations/rgb_images/camera_top"][step] = np.frombuffer(
                 encode_frame(red, "jpeg"), np.uint8
@@ -126,7 +131,7 @@ def test_action_meaning_is_a_recorded_choice(
 ) -> None:
     """The action is the next state by default, or the state itself, or the teleoperator's; the store says which."""
     path = write_trajectory(tmp_path / "r", n_steps=6)
-    with h5py.File(path) as file:
+    with _open(path) as file:
         puppet, master = file["puppet/joint_position"][:], file["master/joint_position"][:]
     expected = {"puppet_next": puppet[1:], "puppet_same": puppet, "master": master}[
         semantics or "puppet_next"
@@ -193,7 +198,7 @@ def test_raw_frames_become_png_with_right_colours(tmp_path: Path, write_trajecto
     """A few tasks hold raw BGR pixels; they are stored losslessly as RGB."""
     path = write_trajectory(tmp_path / "r", n_steps=2, depth=())
     pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    with h5py.File(path, "r+") as file:
+    with _open(path, "r+") as file:
         for step in range(2):
             file["observations/rgb_images/camera_top"][step] = pixels[..., ::-1].reshape(-1)
     store, _ = _convert(tmp_path / "r", tmp_path, action="puppet_same")
@@ -204,7 +209,7 @@ def test_raw_depth_becomes_png(tmp_path: Path, write_trajectory: Writer) -> None
     """Raw uint8 depth of a known size is stored as uint16 without changing a value."""
     path = write_trajectory(tmp_path / "r", n_steps=2)
     pixels = np.random.default_rng(0).integers(101, 256, 480 * 640, dtype=np.uint8)
-    with h5py.File(path, "r+") as file:
+    with _open(path, "r+") as file:
         for step in range(2):
             file["observations/depth_images/camera_top"][step] = pixels
     store, _ = _convert(tmp_path / "r", tmp_path)
@@ -233,7 +238,7 @@ def _cut(path: Path) -> None:
 
 def _edit(key: str, values: np.ndarray | None) -> Callable[[Path], None]:
     def apply(path: Path) -> None:
-        with h5py.File(path, "r+") as file:
+        with _open(path, "r+") as file:
             del file[key]
             if values is not None:
                 file[key] = values
@@ -242,7 +247,7 @@ def _edit(key: str, values: np.ndarray | None) -> Callable[[Path], None]:
 
 
 def _spoil_frame(path: Path) -> None:
-    with h5py.File(path, "r+") as file:
+    with _open(path, "r+") as file:
         file["observations/rgb_images/camera_top"][2] = np.frombuffer(b"not a frame", np.uint8)
 
 
@@ -279,7 +284,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path, write_trajectory: Writer) ->
     """When every episode is unusable the conversion fails and leaves nothing."""
     write_trajectory(tmp_path / "r", episode="a")
     for path in (tmp_path / "r").rglob("trajectory.hdf5"):
-        with h5py.File(path, "r+") as file:
+        with _open(path, "r+") as file:
             del file["puppet/end_effector"]
     with pytest.raises(DatasetError, match=r"no episode could be converted.*puppet/end_effector is missing"):
         _convert(tmp_path / "r", tmp_path)
@@ -307,7 +312,7 @@ def test_metric_depth_is_set_aside(tmp_path: Path, write_trajectory: Writer) -> 
     """By RoboMIND's own rule depth with nothing above 100 is in metres, which the feature does not say."""
     path = write_trajectory(tmp_path / "r", n_steps=3)
     frame = np.frombuffer(encode_frame(np.full((16, 24, 1), 2, np.uint16), "png"), np.uint8)
-    with h5py.File(path, "r+") as file:
+    with _open(path, "r+") as file:
         for step in range(3):
             file["observations/depth_images/camera_top"][step] = frame
     with pytest.raises(DatasetError, match=r"in metres.*depth=drop"):
