@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 # Extra words for pip, e.g. a CPU-only torch: make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
 DEMO ?= runs/lift_demo
-DEMO_EPISODES ?= 200
+DEMO_EPISODES ?= 100
 EVAL_EPISODES ?= 50
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
