@@ -14,7 +14,7 @@ With several ranks, a step takes ``batch_size * world_size`` consecutive positio
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -133,7 +133,7 @@ class Loader:
         """The batch of one step."""
         return self.dataset.__getitems__(self.order.batch(step))
 
-    def batches(self, first: int, last: int) -> Iterator[dict[str, Any]]:
+    def batches(self, first: int, last: int) -> Generator[dict[str, Any]]:
         """Yield the batches of steps ``first <= step < last``; close the iterator to stop its thread."""
         if self._prefetch < 1:
             for step in range(first, last):

@@ -66,7 +66,7 @@ class Affine:
         """First this map, then the inverse of `other`."""
         return Affine(scale=self.scale / other.scale, offset=(self.offset - other.offset) / other.scale)
 
-    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
         """Map x (..., D)."""
         return (x * self.scale + self.offset).astype(np.float32)
 

@@ -1,6 +1,7 @@
 """Windows, against a reference that walks through every episode step by step."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ class CountingImages:
         return self.frames[indices]
 
 
-def make_store(lengths: list[int]) -> SimpleNamespace:
+def make_store(lengths: list[int]) -> Any:
     """A store in memory whose values spell their step."""
     n = sum(lengths)
     columns = {

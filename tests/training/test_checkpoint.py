@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,8 @@ def test_a_policy_comes_back_as_it_was_saved(finished, circle_store):
     assert torch.equal(loaded.policy.predict_chunk(observation).actions, again)
     # The normaliser maps the largest action to 1: it came with the weights, not from the statistics file.
     top = torch.as_tensor(loaded.stats["action"]["max"], dtype=torch.float32)
-    torch.testing.assert_close(loaded.policy.normalizer["action"].normalize(top), torch.ones(2))
+    policy: Any = loaded.policy
+    torch.testing.assert_close(policy.normalizer["action"].normalize(top), torch.ones(2))
 
 
 def test_the_statistics_are_those_of_training_episodes_only(finished, circle_store):

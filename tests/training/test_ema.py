@@ -1,5 +1,7 @@
 """The weight average, against its closed form."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,8 @@ class Normed(Policy):
     def __init__(self) -> None:
         super().__init__(SPEC)
         self.weight = torch.nn.Parameter(torch.zeros(3))
-        self.norm = torch.nn.BatchNorm1d(2)
+        self.norm: Any = torch.nn.BatchNorm1d(2)
+        self.scale: torch.Tensor
         self.register_buffer("scale", torch.ones(2))
 
     def compute_loss(self, batch):
@@ -62,8 +65,8 @@ def test_the_average_is_the_weighted_sum_of_all_weights():
 
 def test_batch_normalisation_and_buffers_are_copied():
     """Running statistics, their counter, their affine parameters and other buffers are those of the learner."""
-    policy = Normed()
-    average = WeightAverage(policy, power=0.75, maximum=0.999)
+    policy: Any = Normed()
+    average: Any = WeightAverage(policy, power=0.75, maximum=0.999)
     for n in range(5):
         policy.norm(torch.randn(8, 2) * 3 + 1)
         with torch.no_grad():

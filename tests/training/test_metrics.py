@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ class Windows:
 
 def test_action_errors_are_means_over_real_steps():
     """Padding does not count; the relative error divides by variance, and leaves constant components alone."""
-    policy = OffByTwo()
+    policy: Any = OffByTwo()
     for std, relative in (([4.0, 1.0], 0.125), ([0.0, 1.0], 2.0)):
         errors = action_errors(
             policy, Windows(), np.arange(150), action_std=np.array(std), seed=3, device=torch.device("cpu")

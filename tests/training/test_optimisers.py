@@ -1,6 +1,7 @@
 """Learning rate, clipping and the optimiser's state."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,10 @@ class TwoGroups(torch.nn.Module):
             {"params": [self.a], "weight_decay": weight_decay},
             {"params": [self.b], "weight_decay": 0.0, "lr": 0.5},
         ]
+
+
+def make_model() -> Any:
+    return TwoGroups()
 
 
 def steps_config(**fields) -> TrainerConfig:
@@ -80,7 +85,7 @@ def test_the_factor_stays_between_zero_and_one(steps, warmup, step):
 
 def test_groups_keep_their_own_peak():
     """A group's own learning rate is scaled, not replaced."""
-    optimiser = build_optimiser(TwoGroups(), TrainerConfig(lr=0.1, weight_decay=0.01))
+    optimiser = build_optimiser(make_model(), TrainerConfig(lr=0.1, weight_decay=0.01))
     assert set_lr(optimiser, 0.5) == pytest.approx(0.05)
     assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.05, 0.25])
     assert [group["weight_decay"] for group in optimiser.param_groups] == [0.01, 0.0]
@@ -88,7 +93,7 @@ def test_groups_keep_their_own_peak():
 
 def test_gradients_are_clipped_to_the_limit_only():
     """The norm before clipping is returned; a small gradient, or no limit, changes nothing."""
-    model = TwoGroups()
+    model = make_model()
     parameters = list(model.parameters())
     for limit, expected in ((1.0, 1.0), (20.0, 10.0), (None, 10.0)):
         model.a.grad, model.b.grad = torch.full((4,), 3.0), torch.full((2,), math.sqrt(32))
@@ -98,7 +103,7 @@ def test_gradients_are_clipped_to_the_limit_only():
 
 def test_the_optimisers_state_survives_as_plain_tensors():
     """Saved and loaded into a fresh optimiser, the next step is the same to the bit."""
-    first, second = TwoGroups(), TwoGroups()
+    first, second = make_model(), make_model()
     config = TrainerConfig(lr=0.1)
     optimiser = build_optimiser(first, config)
 

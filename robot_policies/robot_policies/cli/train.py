@@ -35,12 +35,17 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _log_to_terminal() -> None:
-    """Show this project's messages on standard error, above the progress bar if there is one."""
+    """Show this project's messages on standard error: above the progress bar, or as plain lines in a log file."""
     from rich.console import Console
     from rich.logging import RichHandler
 
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, rich_tracebacks=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    console = Console(stderr=True)
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_level=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if _rank() == 0:
         logging.getLogger("robot_policies").setLevel(logging.INFO)
 

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from robot_policies.policy import Policy
 
@@ -40,8 +41,12 @@ class WeightAverage:
             for p in m.parameters()
         }
         pairs = list(zip(source.parameters(), self.policy.parameters(), strict=True))
-        self._average_from = [p.detach() for p, _ in pairs if id(p) not in copied and p.is_floating_point()]
-        self._average_to = [q for p, q in pairs if id(p) not in copied and p.is_floating_point()]
+        self._average_from: list[Tensor] = [
+            p.detach() for p, _ in pairs if id(p) not in copied and p.is_floating_point()
+        ]
+        self._average_to: list[Tensor] = [
+            q for p, q in pairs if id(p) not in copied and p.is_floating_point()
+        ]
         rest = [(p.detach(), q) for p, q in pairs if id(p) in copied or not p.is_floating_point()]
         rest += list(zip(source.buffers(), self.policy.buffers(), strict=True))
         self._copies: list[tuple[Tensor, Tensor]] = rest
@@ -50,6 +55,6 @@ class WeightAverage:
     def update(self, n_updates: int) -> None:
         """Take the source's weights in, as update number `n_updates` (from 0)."""
         decay = ema_decay(n_updates, power=self._power, maximum=self._maximum)
-        torch._foreach_lerp_(self._average_to, self._average_from, 1.0 - decay)
+        get_ema_multi_avg_fn(decay)(self._average_to, self._average_from, n_updates)
         for source, target in self._copies:
             target.copy_(source)

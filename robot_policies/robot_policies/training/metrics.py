@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from robot_datasets.errors import UserError
 
@@ -22,6 +22,7 @@ class Metrics:
         tensorboard: Write event files to ``folder/tensorboard``.
         wandb: Weights & Biases project, or None.
         config: Configuration shown by Weights & Biases.
+        enabled: False writes nothing (ranks other than 0).
     """
 
     def __init__(
@@ -32,12 +33,16 @@ class Metrics:
         tensorboard: bool = False,
         wandb: str | None = None,
         config: Mapping[str, Any] | None = None,
+        enabled: bool = True,
     ) -> None:
+        self._file: TextIO | None = None
+        self._tensorboard: Any = None
+        self._wandb: Any = None
+        if not enabled:
+            return
         path = folder / "metrics.jsonl"
         keep_lines_until(path, step)
         self._file = path.open("a", encoding="utf-8")
-        self._tensorboard: Any = None
-        self._wandb: Any = None
         if tensorboard:
             from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -47,6 +52,8 @@ class Metrics:
 
     def log(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Record `values` of one `step`; `kind` tells lines apart (``train``, ``validation``)."""
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
         self._file.flush()
         named = {name if "/" in name else f"{kind}/{name}": value for name, value in values.items()}
@@ -58,7 +65,8 @@ class Metrics:
 
     def close(self) -> None:
         """Flush and close every sink."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
         if self._wandb is not None:
@@ -91,7 +99,7 @@ def keep_lines_until(path: Path, step: int) -> None:
 
 def _start_wandb(folder: Path, project: str, config: Mapping[str, Any]) -> Any:
     try:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             "trainer.wandb is set, but Weights & Biases is not installed; 'pip install wandb', or set it to null"

@@ -15,7 +15,7 @@ import logging
 import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,17 @@ def train(config: Mapping[str, Any], *, open_store: Callable[[str], Any] | None 
     loss = build_loss(state.policy, cfg, world)
     watch = Stopwatch(state.cpu_seconds, state.wall_seconds)
     stream = loader.batches(state.step * cfg.accumulate, _last_step(cfg) * cfg.accumulate)
-    sinks = (
-        Metrics(folder, config=to_mapping(run), step=state.step, tensorboard=cfg.tensorboard, wandb=cfg.wandb)
-        if world.is_main
-        else nullcontext()
+    metrics = Metrics(
+        folder,
+        step=state.step,
+        tensorboard=cfg.tensorboard,
+        wandb=cfg.wandb,
+        config=to_mapping(run),
+        enabled=world.is_main,
     )
     progress = Progress(fraction=_fraction(state, cfg), interval=cfg.progress_seconds, enabled=world.is_main)
     signum = 0
-    with StopRequest() as stop, sinks as metrics, progress, closing(stream):
+    with StopRequest() as stop, metrics, progress, closing(stream):
         while _fraction(state, cfg) < 1.0 and not signum:
             values = train_step(state, loss, stream, run, world)
             state.step += 1
@@ -169,11 +172,10 @@ def _initial_policy(run: RunConfig, data: TrainingData, world: World) -> Policy:
     return policy.to(world.device).train()
 
 
-def _log(state: TrainState, metrics: Metrics | None, world: World, epoch: float, lr: float) -> None:
+def _log(state: TrainState, metrics: Metrics, world: World, epoch: float, lr: float) -> None:
     values = {"epoch": round(epoch, 4), **world.mean(state.take_means()), "lr": lr}
     times = {"cpu_seconds": round(state.cpu_seconds, 3), "wall_seconds": round(state.wall_seconds, 3)}
-    if metrics is not None:
-        metrics.log(state.step, "train", {**values, **times})
+    metrics.log(state.step, "train", {**values, **times})
 
 
 def _fraction(state: TrainState, cfg: TrainerConfig) -> float:
