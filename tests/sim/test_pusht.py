@@ -80,7 +80,7 @@ def test_initial_state_is_the_legacy_one(env: TaskEnv) -> None:
 
 
 def test_steps_are_those_of_gym_pusht(env: TaskEnv) -> None:
-    """Positions, coverage and reward equal gym-pusht's own, bit for bit, over a contact-rich episode."""
+    """Positions equal gym-pusht's own bit for bit over a contact-rich episode, coverage but for the last bit."""
     original: Any = PushTEnv(obs_type="state")
     original.reset(options={"reset_to_state": pusht.legacy_initial_state(3)})
     env.reset(seed=3)
@@ -91,8 +91,10 @@ def test_steps_are_those_of_gym_pusht(env: TaskEnv) -> None:
         action = (block + random.normal(0, 60, 2)).clip(0, 512).astype(np.float32)
         state, reward, _, _, expected = original.step(action.astype(np.float64))
         observation, ours, _, _, info = env.step(action)
-        assert (ours, info["coverage"]) == (reward, expected["coverage"])
+        assert (ours, info["coverage"]) == pytest.approx((reward, expected["coverage"]), rel=1e-14)
         np.testing.assert_array_equal(observation[STATE], state[:2].astype(np.float32))
+        ours_block = env._benchmark.block  # type: ignore[attr-defined]
+        assert (*ours_block.position, ours_block.angle) == (*original.block.position, original.block.angle)
         touched = touched or bool(np.abs(state[2:4] - block).max() > 1)
     assert touched
 
