@@ -146,15 +146,15 @@ def test_interrupted_evaluation_continues(trained, tmp_path, finished, monkeypat
         trained, output_dir=str(tmp_path), n_envs=1, task={"name": "point_mass", "raises": [1003]}
     )
 
-    def stop(result, done, total):
-        if done == 2:
+    def stop(results, total):
+        if len(results) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_evaluation(config, progress=stop)
     seen = []
-    done = run_evaluation(config, progress=lambda result, *_: seen.append(result.seed))
-    assert seen == [1002, 1003]
+    done = run_evaluation(config, progress=lambda results, total: seen.append((len(results), total)))
+    assert seen == [(3, 4), (4, 4)]
     for a, b in zip(done.folder.results, finished.folder.results, strict=True):
         assert (a.seed, a.steps, a.success) == (b.seed, b.steps, b.success)
         np.testing.assert_allclose(a.rewards, b.rewards, atol=1e-5)

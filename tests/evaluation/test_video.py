@@ -124,15 +124,15 @@ def test_count_must_be_positive():
 
 
 def test_grid_marks_success_and_waits_for_the_longest(tmp_path):
-    """Borders are green or red; a short episode stays on its last frame, darker, until the longest ends."""
+    """Borders are green or red; a short episode stays on its last frame, darker, until a second after the end."""
     tiles = [
         Tile(path=still(200, 4, tmp_path / "a.mp4"), label="1", passed=True),
         Tile(path=still(200, 9, tmp_path / "b.mp4"), label="2", passed=False),
     ]
     write_grid(tmp_path / "grid.mp4", tiles, fps=10)
     frames = list(read_frames(tmp_path / "grid.mp4"))
-    assert len(frames) == 9
-    last = frames[-1].astype(int)
+    assert len(frames) == 9 + 10
+    last = frames[8].astype(int)
     height, width = last.shape[:2]
     edge = height // 3
     left, right = last[edge, : width // 2], last[edge, width // 2 :]

@@ -136,7 +136,6 @@ class _Meter:
         )  # fmt: skip
         self._bar = Progress(*columns, console=self._console) if self._console.is_terminal else None
         self._task = None if self._bar is None else self._bar.add_task("", total=total, text="")
-        self._scores: list[float] = []
         self._done, self._total = 0, total
 
     def __enter__(self) -> _Meter:
@@ -148,11 +147,11 @@ class _Meter:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, result: EpisodeResult, done: int, total: int) -> None:
-        """Show one more episode."""
-        self._scores.append(result.score)
-        self._done, self._total = done, total
-        text = f"mean score {sum(self._scores) / len(self._scores):.3f}"
+    def update(self, results: Sequence[EpisodeResult], total: int) -> None:
+        """Show what is there after one more episode."""
+        done = self._done = len(results)
+        self._total = total
+        text = f"mean score {sum(result.score for result in results) / done:.3f}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, text=text)
         elif done % LINE_EVERY == 0 or done == total:

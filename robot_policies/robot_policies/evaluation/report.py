@@ -170,7 +170,12 @@ def _videos(folder: ResultsFolder, summary: Mapping[str, Any]) -> str:
     grid = videos / "grid.mp4"
     parts = []
     if grid.is_file():
-        parts.append(f'<div class="card grid-video">{_video(grid, "autoplay muted loop")}</div>')
+        label = "Seed and score" if summary["score_rule"] == "max_reward" else "The seed"
+        parts.append(
+            f'<figure class="card grid-video">{_video(grid, "autoplay muted loop")}<figcaption>{label} under each '
+            "episode; green: success, red: none. An episode that is over stays on its last frame, dimmed."
+            "</figcaption></figure>"
+        )
     clips, used = [], 0
     # The episodes one wants to look at first: those that went wrong.
     for result in sorted(filmed, key=lambda r: (r.success, r.seed)):

@@ -38,7 +38,7 @@ from robot_policies.execution.executor import build_executor, executors
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[EpisodeResult, int, int], None]
+Progress = Callable[[Sequence[EpisodeResult], int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ def run_evaluation(
     Args:
         config: What to do.
         command: The command line that repeats this, for the report.
-        progress: Called after each episode with its result, the number done and the number wanted.
+        progress: Called after each episode with the results so far and the number wanted.
 
     Raises:
         UserError: A missing checkpoint, an unknown task, a task that does not fit, results of another
@@ -182,7 +182,7 @@ def _roll_out(
     def keep(result: EpisodeResult) -> None:
         folder.append(result)
         if progress is not None:
-            progress(result, len(folder.results), total)
+            progress(folder.results, total)
 
     before = _read_summary(folder)["single_latency_ms"]
     if not missing:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PASSED, FAILED, CANVAS, INK = (46, 160, 67), (218, 54, 51), (20, 22, 26), (230, 233, 238)
 GRID_TILES = 25
 GRID_WIDTH = 1280
+HOLD_S = 1.0  # the grid stays on its end for a moment before it loops
 TILE_SIZES = (120, 256)
 BORDER, LABEL_HEIGHT, GAP = 4, 28, 6
 REWARD_TOLERANCE = 1e-6
@@ -183,6 +184,7 @@ def write_grid(path: Path, tiles: Sequence[Tile], *, fps: float) -> None:
     size = int(np.clip(GRID_WIDTH // columns - GAP, *TILE_SIZES)) // 2 * 2
     sources = [read_frames(tile.path) for tile in tiles]
     shown: list[Image.Image | None] = [None] * len(tiles)
+    canvas: Image.Image | None = None
     with VideoWriter(path, fps=fps) as video:
         while True:
             running = [_advance(source) for source in sources]
@@ -201,6 +203,8 @@ def write_grid(path: Path, tiles: Sequence[Tile], *, fps: float) -> None:
                 picture = shown[i]
                 if picture is not None:
                     canvas.paste(picture if frame is not None else _dimmed(picture, size), corner)
+            video.add(np.asarray(canvas))
+        for _ in range(round(HOLD_S * fps) if canvas is not None else 0):
             video.add(np.asarray(canvas))
 
 
