@@ -79,7 +79,7 @@ class DiffusionPolicyZarr(Importer):
 
     def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
         """Read metadata and episode boundaries; the steps stay where they are."""
-        group = _open_buffer(path)
+        group = open_buffer(path)
         arrays = _data_arrays(group)
         if "action" not in arrays:
             raise DatasetError(
@@ -121,7 +121,7 @@ class DiffusionPolicyZarr(Importer):
 
     def episodes(self, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
         """Yield episodes; every source chunk is decoded once when they are asked for in order."""
-        group = _open_buffer(plan.source)
+        group = open_buffer(plan.source)
         columns, images = plan.context
         keys = {c.key for c in columns} | set(images.values())
         readers = {key: _ChunkReader(group[f"data/{key}"], key) for key in keys}
@@ -249,7 +249,7 @@ def _rate(text: str, path: Path) -> float:
     return rate
 
 
-def _open_buffer(path: Path) -> zarr.Group:
+def open_buffer(path: Path) -> zarr.Group:
     import zarr
     from zarr.storage import LocalStore, ZipStore
 

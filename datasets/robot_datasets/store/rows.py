@@ -6,8 +6,10 @@ frame, the statistics. Sizes follow from the number of steps, so the journal is 
 
 from __future__ import annotations
 
+import math
+import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +33,14 @@ class Block:
         """Shape for an episode of `n_steps`."""
         return (n_steps, *self.shape) if self.per_step else self.shape
 
+    @property
+    def unit_bytes(self) -> int:
+        """Size of one step if `per_step`, else of the whole block [bytes]."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
     def n_bytes(self, n_steps: int) -> int:
         """Size for an episode of `n_steps` [bytes]."""
-        return self.dtype.itemsize * int(np.prod(self.full_shape(n_steps), dtype=np.int64))
+        return self.unit_bytes * (n_steps if self.per_step else 1)
 
 
 def record_blocks(spec: StoreSpec) -> list[Block]:
@@ -63,7 +70,7 @@ class RowSpool:
         self._path = path
         self._blocks = list(blocks)
         self._file = path.open("ab")
-        self.size = sum(self.record_bytes(n) for n in lengths)
+        self.size = int(_sizes(self._blocks, np.asarray(lengths, dtype=np.int64)).sum())
         if path.stat().st_size < self.size:
             raise DatasetError(
                 f"{path} holds less than the {self.size} bytes its journal promises; "
@@ -100,26 +107,28 @@ class RowSpool:
         """Close the file."""
         self._file.close()
 
-    def episodes(self, key: tuple[str, str], lengths: Sequence[int]) -> Iterator[np.ndarray]:
-        """Yield one block of every record, in order."""
-        before = self._blocks[: [b.key for b in self._blocks].index(key)]
-        block = self._blocks[len(before)]
-        mapped = np.memmap(self._path, dtype=np.uint8, mode="r")
-        position = 0
-        for n_steps in lengths:
-            start = position + sum(b.n_bytes(n_steps) for b in before)
-            raw = mapped[start : start + block.n_bytes(n_steps)]
-            yield np.frombuffer(raw, dtype=block.dtype).reshape(block.full_shape(n_steps))
-            position += self.record_bytes(n_steps)
-
     def column(self, key: tuple[str, str], lengths: Sequence[int]) -> np.ndarray:
         """Return a per-step block of all episodes joined (T, ...), or a per-episode block stacked (E, ...)."""
-        block = next(b for b in self._blocks if b.key == key)
-        rows = sum(lengths) if block.per_step else len(lengths)
-        result = np.empty((rows, *block.shape), dtype=block.dtype)
-        position = 0
-        for part in self.episodes(key, lengths):
-            n = len(part) if block.per_step else 1
-            result[position : position + n] = part
-            position += n
+        index = [block.key for block in self._blocks].index(key)
+        before, block = self._blocks[:index], self._blocks[index]
+        steps = np.asarray(lengths, dtype=np.int64)
+        records = _sizes(self._blocks, steps)
+        starts = np.cumsum(records) - records + _sizes(before, steps)
+        sizes = _sizes([block], steps)
+        result = np.empty(
+            (int(steps.sum()) if block.per_step else len(steps), *block.shape), dtype=block.dtype
+        )
+        target = result.data.cast("B")
+        with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            position = 0
+            for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+                target[position : position + size] = mapped[start : start + size]
+                position += size
         return result
+
+
+def _sizes(blocks: Sequence[Block], steps: np.ndarray) -> np.ndarray:
+    """Return the bytes that `blocks` take in episodes of these lengths, (E,) int64."""
+    per_step = sum(block.unit_bytes for block in blocks if block.per_step)
+    fixed = sum(block.unit_bytes for block in blocks if not block.per_step)
+    return steps * per_step + fixed
