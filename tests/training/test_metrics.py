@@ -2,6 +2,8 @@
 
 import json
 import logging
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,7 @@ def test_lines_beyond_the_resumed_step_are_dropped(tmp_path):
 
 def test_weights_and_biases_missing_is_one_clear_line(tmp_path, monkeypatch):
     """Asking for it without having it says what to install."""
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="pip install wandb"):
         Metrics(tmp_path, wandb="project")
 
@@ -131,3 +133,36 @@ def test_validation_windows_are_fixed():
     assert (np.diff(chosen) > 0).all()
     assert chosen.tolist() != fixed_windows(1000, 64, seed=2).tolist()
     assert fixed_windows(5, 64, seed=1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_weights_and_biases_receives_the_same_numbers(tmp_path, monkeypatch):
+    """The run is named after its folder, so that a resumed one continues its curves."""
+    calls = []
+
+    class Run:
+        def log(self, values, step):
+            calls.append((step, values))
+
+        def finish(self):
+            calls.append("finish")
+
+    def init(**options):
+        calls.append(options)
+        return Run()
+
+    fake: Any = ModuleType("wandb")
+    fake.init = init
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    with Metrics(tmp_path, wandb="project", config={"seed": 1}) as metrics:
+        metrics.log(5, "train", {"loss": 0.5})
+    assert calls[0]["project"] == "project"
+    assert calls[0]["id"] == tmp_path.name
+    assert calls[0]["config"] == {"seed": 1}
+    assert calls[1:] == [(5, {"train/loss": 0.5}), "finish"]
+
+
+def test_a_disabled_sink_writes_nothing(tmp_path):
+    """Processes other than the first leave no trace."""
+    with Metrics(tmp_path, tensorboard=True, enabled=False) as metrics:
+        metrics.log(5, "train", {"loss": 0.5})
+    assert list(tmp_path.iterdir()) == []
