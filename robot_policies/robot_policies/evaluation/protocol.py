@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from robot_policies import __version__
 from robot_policies.provenance import describe_machine, package_versions, source_revision
 from robot_policies.spec import PolicySpec
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SOFTWARE = (
-    "robot-policies",
     "torch",
     "numpy",
     "diffusers",
@@ -100,7 +100,7 @@ def build_protocol(
         "sampler": None if sampler is None else dict(sampler),
         "checkpoint": dict(checkpoint),
         "data": dict(data),
-        "software": package_versions(SOFTWARE),
+        "software": {"robot-policies": __version__, **package_versions(SOFTWARE)},
         "machine": {
             **describe_machine(device),
             "source_revision": source_revision(),

@@ -73,7 +73,7 @@ def protocol_table(protocol: Mapping[str, Any]) -> str:
         "max_reward": "largest reward of the episode",
     }
     rows = [
-        ("Task", f"{task['name']} {_pairs(task['options'])}".strip()),
+        ("Task", f"{task['name']} ({_pairs(task['options'])})" if task["options"] else task["name"]),
         ("Score", rules[task["score"]]),
         (
             "Episodes",
