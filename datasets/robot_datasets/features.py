@@ -58,7 +58,9 @@ class Feature:
         if self.names and (len(self.shape) != 1 or len(self.names) != self.shape[0]):
             raise DatasetError(f"feature has {len(self.names)} component names for shape {self.shape}")
         if len(self.units) > 1 and (len(self.shape) != 1 or len(self.units) != self.shape[0]):
-            raise DatasetError(f"feature has {len(self.units)} units for shape {self.shape}; give 1 or one each")
+            raise DatasetError(
+                f"feature has {len(self.units)} units for shape {self.shape}; give 1 or one each"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping; empty fields are left out."""
@@ -78,7 +80,8 @@ class Feature:
         missing = {"dtype", "shape"} - set(values)
         if missing:
             raise DatasetError(f"{where}: missing feature field {', '.join(sorted(missing))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
 
 
 def is_image(name: str) -> bool:
@@ -120,7 +123,9 @@ def compare_features(
             continue
         same_rank = len(want.shape) == len(have.shape)
         if not same_rank or any(w and h and w != h for w, h in zip(want.shape, have.shape, strict=True)):
-            problems.append(FeatureMismatch(name=name, problem=f"has shape {have.shape}, expected {want.shape}"))
+            problems.append(
+                FeatureMismatch(name=name, problem=f"has shape {have.shape}, expected {want.shape}")
+            )
         for attribute in ("names", "units", "frame", "rotation", "gripper", "meaning"):
             a, b = getattr(want, attribute), getattr(have, attribute)
             if a and b and a != b:

@@ -107,7 +107,9 @@ class Demonstrator:
             for name, value in observation.items()
         }
 
-    def _episode(self, source_id: str, observations: list[dict[str, Any]], actions: list[np.ndarray]) -> Episode:
+    def _episode(
+        self, source_id: str, observations: list[dict[str, Any]], actions: list[np.ndarray]
+    ) -> Episode:
         spec = self.env.task_spec
         columns: dict[str, list[Any]] = {name: [o[name] for o in observations] for name in spec.observation}
         return Episode(

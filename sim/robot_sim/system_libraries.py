@@ -36,7 +36,9 @@ def main() -> int:
     """Print the remedy and return 1 if there is nothing to render with, else return 0."""
     if not sys.platform.startswith("linux") or loadable_backends():
         return 0
-    sys.stderr.write(f"Off-screen rendering needs EGL or OSMesa, and neither library is here; run: {REMEDY}\n")
+    sys.stderr.write(
+        f"Off-screen rendering needs EGL or OSMesa, and neither library is here; run: {REMEDY}\n"
+    )
     return 1
 
 

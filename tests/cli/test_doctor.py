@@ -25,10 +25,14 @@ def test_json_report(capsys: pytest.CaptureFixture[str]):
     assert status == (0 if report["ready"] else 1)
 
 
-def test_missing_parts_come_with_a_remedy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_missing_parts_come_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """A missing extra and a machine that cannot draw are named, with the line to type; the status is 1."""
     monkeypatch.setattr(doctor, "_module_version", lambda module, dist: None)
-    monkeypatch.setattr(doctor, "_rendering", lambda: {"libraries": [], "backends": [], "remedy": "install EGL"})
+    monkeypatch.setattr(
+        doctor, "_rendering", lambda: {"libraries": [], "backends": [], "remedy": "install EGL"}
+    )
     assert doctor.run([]) == 1
     out = capsys.readouterr().out
     assert "none works" in out

@@ -13,6 +13,7 @@ from robot_policies.cli.hydra_app import compose_config
 from robot_policies.policies import build_policy
 from robot_policies.spec import PolicySpec
 from robot_policies.training.config import RunConfig
+from robot_sim.registry import task_defaults, task_names
 
 GROUPS = find_groups()
 PRIMARIES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
@@ -20,7 +21,7 @@ PRIMARIES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
 REQUIRED = {
     "train": ["dataset.path=demos.zarr"],
     "eval": ["checkpoint=runs/x"],
-    "generate": [],
+    "generate": ["output=demos.zarr"],
 }
 FEATURES = {
     "observation.state": Feature(dtype="float32", shape=(9,)),
@@ -60,6 +61,15 @@ def _training_choices() -> list[str]:
 def test_every_command_composes(command: str):
     """Each primary configuration resolves once its mandatory values are given."""
     assert _compose(command)
+
+
+@pytest.mark.parametrize("task", fitting_options("task", "generate"))
+def test_every_task_exists(task: str):
+    """Every task preset names a task of the simulation and options it has; evaluation knows it, too."""
+    config = _compose("generate", f"task={task}")["task"]
+    assert config["name"] in task_names()
+    assert set(config) - {"name"} <= set(task_defaults(config["name"]))
+    assert _compose("eval", f"task={task}")["task"] == config
 
 
 @pytest.mark.parametrize("choice", _training_choices())
