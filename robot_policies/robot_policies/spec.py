@@ -98,8 +98,9 @@ class PolicySpec:
         if abs(fps - self.fps) > 1e-6 * self.fps:
             lines.append(f"the rate is {fps:g} Hz, expected {self.fps:g} Hz")
         if lines:
+            more = f"; and {len(lines) - 3} more differences" if len(lines) > 3 else ""
             raise SpecError(
-                f"{who} does not fit the policy: {'; '.join(lines)}. "
+                f"{who} does not fit the policy: {'; '.join(lines[:3])}{more}. "
                 f"It offers {', '.join(sorted(available)) or 'nothing'}; "
                 "use data, task and checkpoint of one embodiment"
             )
