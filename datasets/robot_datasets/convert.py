@@ -111,6 +111,9 @@ def convert(
             _publish(importer, plan, writer)
         except OSError as error:
             raise _storage_error(error, writer) from error
+        finally:
+            if not writer.n_episodes:  # nothing to go on with
+                writer.discard()
     return _report(importer, plan, EpisodeStore.open(target), began, n_resumed=n_resumed, unchanged=False)
 
 
@@ -184,7 +187,6 @@ def _results(importer: Importer, plan: Plan, refs: Sequence[EpisodeRef]) -> Iter
 def _publish(importer: Importer, plan: Plan, writer: EpisodeStoreWriter) -> None:
     if not writer.n_episodes:
         rejected = [Rejected(name, reason) for name, reason in writer.quarantined.items()]
-        writer.discard()
         raise DatasetError(
             f"{plan.source}: no episode could be converted by {importer.name}{_reasons(rejected)}"
         )

@@ -128,6 +128,21 @@ def test_nothing_converted_is_an_error(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.lengths", "empty.lengths"]
 
 
+def test_a_failure_before_the_first_episode_leaves_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If nothing was written there is nothing to go on with, so no staging directory stays."""
+
+    def fail(*arguments: object) -> Iterator[EpisodeResult]:
+        raise DatasetError("the source went away")
+        yield
+
+    monkeypatch.setattr(CountingImporter, "episodes", fail)
+    with pytest.raises(DatasetError, match="went away"):
+        convert(source, tmp_path / "s.zarr", format=CountingImporter())
+    assert [p.name for p in tmp_path.iterdir()] == ["three.lengths"]
+
+
 def test_a_full_disk_is_one_clear_line(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the disk is full the message says what to do, and the next run goes on."""
     add = EpisodeStoreWriter.add_episode

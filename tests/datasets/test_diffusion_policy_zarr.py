@@ -195,7 +195,7 @@ def test_real_pusht_demonstrations_convert_exactly(shared_data: Path, tmp_path: 
     source = shared_data / "pusht" / "pusht_cchi_v7_replay.zarr.zip"
     with zipfile.ZipFile(source) as archive:
         whole = "meta/episode_ends/.zarray" in archive.namelist()
-    options = {"image_encoding": "raw"} | ({} if whole else {"episode_ends": "block_jump"})
+    options = {} if whole else {"episode_ends": "block_jump"}
     report = convert(source, tmp_path / "out.zarr", options=options)
     assert (report.n_episodes, report.n_steps, dict(report.quarantined)) == (206, 25650, {})
     store = EpisodeStore.open(tmp_path / "out.zarr")

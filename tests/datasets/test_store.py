@@ -88,7 +88,7 @@ def ragged_stores(draw: st.DrawFn) -> tuple[dict[str, Feature], list[Episode], d
     return features, episodes, {EXAMPLE_IMAGE: encoding, DEPTH: "png"}, draw(st.integers(16, 4096))
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(ragged_stores())
 def test_any_episodes_round_trip(tmp_path_factory: pytest.TempPathFactory, case: tuple) -> None:
     """Every number, frame, text and label comes back; the check finds nothing; plain zarr reads the payload."""

@@ -250,6 +250,7 @@ def _rate(text: str, path: Path) -> float:
 
 
 def open_buffer(path: Path) -> zarr.Group:
+    """Open a replay buffer, directory or zip, for reading; `DatasetError` if it is not one or damaged."""
     import zarr
     from zarr.storage import LocalStore, ZipStore
 

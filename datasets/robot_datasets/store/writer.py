@@ -159,9 +159,10 @@ class EpisodeStoreWriter:
         return self.path
 
     def discard(self) -> None:
-        """Delete the unfinished store."""
+        """Delete the unfinished store, if there still is one."""
         self.close(keep_lock=True)
-        self._staging.remove()
+        if self._staging.root.exists():
+            self._staging.remove()
 
     def close(self, *, keep_lock: bool = False) -> None:
         """Close all files; what was written stays for the next run."""
