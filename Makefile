@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Both create .venv once and reuse it.
-# Needs: Python 3.10 to 3.13 with its venv module, make, and the two Debian packages that `make probe` checks for.
+# Needs: Python 3.11 to 3.13 with its venv module, make, and the system libraries that `make probe` looks for.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -7,8 +7,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # The first Python of a supported version; choose another with `make demo PYTHON=/path/to/python3.12`.
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -25,6 +25,7 @@ help:  ## show this list
 
 .PHONY: demo
 demo: probe $(STAMP)  ## demonstrations -> training -> 50 held-out episodes -> report, for robosuite's Lift
+	$(BIN)/robot-policies doctor
 	@echo "[1/3] recording $(DEMO_EPISODES) demonstrations of the scripted expert"
 	$(BIN)/robot-policies generate task=lift episodes=$(DEMO_EPISODES) output=$(DEMO)/demos.zarr
 	@echo "[2/3] training a Diffusion Policy on them"
@@ -53,7 +54,7 @@ probe: python-found
 
 .PHONY: python-found
 python-found:
-	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.10 to 3.13 found; install one (Debian: apt-get install python3 python3-venv) or set PYTHON=..." >&2; exit 1; fi
+	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 to 3.13 found; install one (Debian: apt-get install python3 python3-venv) or set PYTHON=..." >&2; exit 1; fi
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # PIP_CONSTRAINT also pins what pip uses to build the project itself.
