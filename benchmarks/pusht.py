@@ -1,7 +1,7 @@
 """PushT from human demonstrations on one CPU core: train small presets, judge them on held-out seeds.
 
     robot-policies convert pusht_cchi_v7_replay.zarr.zip pusht.zarr
-    python benchmarks/pusht.py pusht.zarr --rows mlp-10 mlp-25 --training-seeds 0 1 2
+    python benchmarks/pusht.py pusht.zarr --rows mlp-5 unet-25 --training-seeds 0 1 2
 
 Protocol: keypoint observations, T_o 2, T_p 16, T_a 8, 202 of the 206 demonstrations; training stops after the
 stated CPU time of the training process (validation excluded) and its EMA weights are judged once, with no choice
@@ -34,22 +34,25 @@ PAPER_ROW = (
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a preset, its CPU budget [minutes] and the samplers it is judged with."""
+    """Lines of the table: a preset, its CPU budget [minutes] and the samplers it is judged with (None: it has none)."""
 
     title: str
     minutes: float
     overrides: tuple[str, ...]
-    samplers: tuple[dict[str, Any], ...] = ({"type": "ddim", "steps": 10},)
+    samplers: tuple[dict[str, Any] | None, ...]
 
 
-MLP = ("policy=diffusion_mlp", "trainer.batch_size=256", "trainer.lr=1e-3")
-UNET = ("policy=diffusion_unet_small", "trainer.batch_size=128", "trainer.lr=1e-3")
+MLP = ("policy=diffusion_mlp", "trainer.batch_size=256")
+CLONING = ("policy=behavior_cloning_mlp", "trainer.batch_size=256")
+UNET = ("policy=diffusion_unet_small", "trainer.batch_size=128")
+DDIM_10 = {"type": "ddim", "steps": 10}
 ROWS = {
-    "mlp-5": Row("MLP, EDM", 5, MLP, ({"type": "ddim", "steps": 10}, {"type": "ddim", "steps": 3})),
-    "mlp-10": Row("MLP, EDM", 10, MLP, ({"type": "ddim", "steps": 10}, {"type": "dpmpp_2m", "steps": 6})),
-    "mlp-25": Row("MLP, EDM", 25, MLP, ({"type": "ddim", "steps": 10}, {"type": "dpmpp_2m", "steps": 6})),
-    "unet-10": Row("UNet 64-128-256, EDM", 10, UNET),
-    "unet-25": Row("UNet 64-128-256, EDM", 25, UNET),
+    "cloning-5": Row("control: MLP, regression of the chunk", 5, CLONING, (None,)),
+    "mlp-5": Row(
+        "MLP, EDM", 5, MLP, (DDIM_10, {"type": "ddim", "steps": 3}, {"type": "dpmpp_2m", "steps": 6})
+    ),
+    "unet-10": Row("UNet 64-128-256, EDM", 10, UNET, (DDIM_10,)),
+    "unet-25": Row("UNet 64-128-256, EDM", 25, UNET, (DDIM_10, {"type": "dpmpp_2m", "steps": 6})),
 }
 
 
@@ -72,14 +75,19 @@ def train_row(name: str, row: Row, store: Path, seed: int, output: Path) -> Path
     return train(config)
 
 
-def evaluate_run(run: Path, sampler: dict[str, Any], episodes: int) -> list[dict[str, Any]]:
+def sampler_name(sampler: dict[str, Any] | None) -> str:
+    """``ddim-10``, or ``regression``."""
+    return f"{sampler['type']}-{sampler['steps']}" if sampler else "regression"
+
+
+def evaluate_run(run: Path, sampler: dict[str, Any] | None, episodes: int) -> dict[str, Any]:
     """Judge a run with one sampler; results are kept beside the run."""
     from robot_policies.checkpoint import load_policy
     from robot_policies.evaluation.evaluate import evaluate_policy
 
-    path = run / f"pusht_{sampler['type']}{sampler['steps']}_{episodes}.json"
+    path = run / f"pusht_{sampler_name(sampler)}_{episodes}.json"
     if path.exists():
-        return json.loads(path.read_text())["episodes"]
+        return json.loads(path.read_text())
     loaded = load_policy(run / "checkpoints" / "last")
     seeds = range(100_000, 100_000 + episodes)
     results = evaluate_policy(loaded.policy, "pusht", seeds, workers=0, n_envs=episodes, sampler=sampler)
@@ -98,18 +106,17 @@ def table_line(row: Row, sampler: dict[str, Any], runs: list[Path], episodes: in
     from robot_policies.evaluation.statistics import bootstrap_mean
 
     judged = [evaluate_run(run, sampler, episodes) for run in runs]
-    scores = np.array([[e["score"] for e in result] for result in judged])
-    strict = np.array([[float(e["success"]) for e in result] for result in judged])
-    meta = json.loads((runs[0] / f"pusht_{sampler['type']}{sampler['steps']}_{episodes}.json").read_text())
+    scores = np.array([[e["score"] for e in result["episodes"]] for result in judged])
+    strict = np.array([[float(e["success"]) for e in result["episodes"]] for result in judged])
     cells = []
     for values in (scores, strict):
         interval = bootstrap_mean(values.mean(axis=0))
         each = ", ".join(f"{v:.3f}" for v in values.mean(axis=1))
         cells += [f"**{values.mean():.3f}** [{interval.low:.3f}, {interval.high:.3f}]", each]
-    calls = np.mean([e["calls"] for result in judged for e in result])
+    calls = np.mean([e["calls"] for result in judged for e in result["episodes"]])
     return (
-        f"| {row.title}; {sampler['type']} | {len(runs)} x {episodes} | {cells[0]} | {cells[1]} "
-        f"| {cells[2]} ({cells[3]}) | {row.minutes:g} | {meta['parameters'] / 1e6:.1f} M | {calls:.0f} |"
+        f"| {row.title}; {sampler_name(sampler)} | {len(runs)} x {episodes} | {cells[0]} | {cells[1]} "
+        f"| {cells[2]} ({cells[3]}) | {row.minutes:g} | {judged[0]['parameters'] / 1e6:.1f} M | {calls:.0f} |"
     )
 
 
