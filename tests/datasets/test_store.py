@@ -450,6 +450,18 @@ def test_unknown_features_name_the_nearest(tmp_path: Path) -> None:
         store.images("observation.image.top")
 
 
+def test_python_without_zarr_3_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.10 has no zarr 3: reading and writing say so at once instead of failing at the end."""
+    import sys
+
+    write_example_store(tmp_path / "s.zarr", [4])
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(DatasetError, match=r"needs Python 3.11 or newer"):
+        EpisodeStore.open(tmp_path / "s.zarr")
+    with pytest.raises(DatasetError, match=r"needs Python 3.11 or newer"):
+        _writer(tmp_path / "t.zarr")
+
+
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     """Equal stores have equal fingerprints; another number gives another one."""
     one = write_example_store(tmp_path / "a.zarr", [4, 2])

@@ -24,6 +24,7 @@ from robot_datasets.image_codec import ENCODINGS, encode_frame
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.importers.episode_ends import read_episode_ends
 from robot_datasets.schemas import pusht
+from robot_datasets.store.arrays import require_zarr
 
 if TYPE_CHECKING:
     import zarr
@@ -251,6 +252,7 @@ def _rate(text: str, path: Path) -> float:
 
 def open_buffer(path: Path) -> zarr.Group:
     """Open a replay buffer, directory or zip, for reading; `DatasetError` if it is not one or damaged."""
+    require_zarr()
     import zarr
     from zarr.storage import LocalStore, ZipStore
 

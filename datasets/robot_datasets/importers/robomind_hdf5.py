@@ -221,10 +221,11 @@ def _measure(
             DEPTH_PREFIX + _short(c): f"{_GROUPS[DEPTH_PREFIX]}/{c}" for c in _cameras(chosen, options)
         }
     sizes: dict[str, set[tuple[int, int]]] = {name: set() for name in wanted}
-    first_of_task = {t.task: t for t in reversed(trajectories)}
-    reasons = []
-    for task in first_of_task:
-        candidates = (t for t in trajectories if t.task == task)
+    by_task: dict[str, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        by_task.setdefault(trajectory.task, []).append(trajectory)
+    reasons: list[str] = []
+    for candidates in by_task.values():
         measured = next(filter(None, (_measure_file(t, wanted, chosen, reasons) for t in candidates)), None)
         for name, size in (measured or {}).items():
             sizes[name].add(size)

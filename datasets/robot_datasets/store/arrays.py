@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
     import zarr
 
 _ZSTD_LEVEL = 3
+
+
+def require_zarr() -> None:
+    """Raise `DatasetError` if zarr 3 is not installed, before anything else is done."""
+    try:
+        import zarr
+    except ModuleNotFoundError as error:
+        raise DatasetError(
+            f"episode stores need zarr 3, which needs Python 3.11 or newer; found Python {sys.version.split()[0]} "
+            "without it, use a newer Python or: pip install 'zarr>=3.0.8'"
+        ) from error
+    if int(zarr.__version__.split(".")[0]) < 3:
+        raise DatasetError(f"episode stores need zarr 3, found {zarr.__version__}; pip install 'zarr>=3.0.8'")
 
 
 def write_column(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robot_datasets.errors import DatasetError
+from robot_datasets.store.arrays import require_zarr
 from robot_datasets.store.blob import LocalBlob, RemoteBlob
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Location:
 
     def open_group(self) -> zarr.Group:
         """Open the root group for reading; `DatasetError` if there is none."""
+        require_zarr()
         import zarr
         from zarr.errors import GroupNotFoundError
         from zarr.storage import FsspecStore, LocalStore, ZipStore

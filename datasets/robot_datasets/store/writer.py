@@ -20,6 +20,7 @@ from robot_datasets.episode import Episode, Segment
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import Feature, is_image
 from robot_datasets.statistics import FeatureStats
+from robot_datasets.store.arrays import require_zarr
 from robot_datasets.store.blob import BlobWriter
 from robot_datasets.store.frames import append_frames
 from robot_datasets.store.intake import checked_columns, checked_segments
@@ -79,6 +80,7 @@ class EpisodeStoreWriter:
             conversion=dict(conversion or {}),
             encodings=encodings,
         )
+        require_zarr()
         header = self.spec.to_attributes() | {"image_chunk_bytes": image_chunk_bytes}
         self._staging = Staging(Path(path), overwrite=overwrite)
         try:
