@@ -45,6 +45,25 @@ def test_training_lowers_the_error_of_held_out_actions(make_config):
     assert errors[0] > 0.5
 
 
+def test_the_saved_policy_is_the_average_of_the_weights(make_config, monkeypatch):
+    """Every step enters the average once, with the decay of its number."""
+    history = []
+    real = train_module.TrainState.add
+
+    def add(state, values):
+        history.append(state.policy.state_dict()["layer.weight"].clone())
+        real(state, values)
+
+    monkeypatch.setattr(train_module.TrainState, "add", add)
+    saved = load_policy(train(make_config(val_every=0))).policy.state_dict()["layer.weight"]
+    average = history[0]
+    for n, value in enumerate(history[1:], start=1):
+        average = value.lerp(average, 1 - (1 + n) ** -0.75)
+    assert len(history) == 20
+    torch.testing.assert_close(saved, average)
+    assert not torch.equal(saved, history[-1])
+
+
 def test_a_run_directory_says_what_was_run(make_config):
     """Configuration, command, environment, metrics and checkpoints are there and readable."""
     folder = train(make_config(tensorboard=True))

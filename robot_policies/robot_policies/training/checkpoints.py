@@ -130,7 +130,7 @@ class Checkpoints:
         for path in self.folder.iterdir():
             if path.is_symlink():
                 continue
-            if path.name.startswith(".") or (path.name not in ranked and path.name != last):
+            if path.name not in ranked and path.name != last:
                 shutil.rmtree(path)
             elif path.name != last:
                 shutil.rmtree(path / "trainer", ignore_errors=True)
