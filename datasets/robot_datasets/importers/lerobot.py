@@ -19,7 +19,7 @@ import numpy as np
 
 from robot_datasets.episode import Episode, EpisodeError, Segment
 from robot_datasets.errors import DatasetError
-from robot_datasets.features import Feature, is_image
+from robot_datasets.features import Feature
 from robot_datasets.image_codec import ENCODINGS, encode_frame
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.importers.lerobot_features import ColumnPlan, FeaturePlanner
@@ -109,11 +109,10 @@ class LeRobot(Importer):
         fps = planner.rate()
         for warning in warnings:
             _logger.warning("%s: %s", path, warning)
-        cameras = {name: options["image_encoding"] for name in columns.cameras}
+        cameras = dict.fromkeys(columns.cameras, options["image_encoding"])
         return Plan(
             source=path,
-            options=dict(options)
-            | {"fps": f"{fps:g}", "embodiment": options["embodiment"] or info.robot_type},
+            options={**options, "fps": f"{fps:g}", "embodiment": options["embodiment"] or info.robot_type},
             refs=refs,
             features=features,
             fps=fps,
@@ -148,9 +147,7 @@ def _episode(ref: EpisodeRef, plan: Plan, rows: RowReader, videos: Mapping[str, 
     place: _Place = ref.locator
     columns = context.columns
     there = set(rows.schema(place.file).names)
-    wanted = [
-        key for key in (*columns.numbers.values(), "task_index", "frame_index", "timestamp") if key in there
-    ]
+    wanted = [key for key in (*columns.numbers.values(), "task_index", "frame_index") if key in there]
     stop = rows.n_rows(place.file) if place.stop is None else place.stop
     table = rows.read(place.file, place.start, stop, list(dict.fromkeys(wanted)))
     data = {}

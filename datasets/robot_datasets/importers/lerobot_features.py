@@ -27,6 +27,7 @@ from robot_datasets.importers.lerobot_rows import Column, RowReader, describe_co
 from robot_datasets.importers.lerobot_video import VideoHeader, VideoReader
 
 _RATE_TOLERANCE = 0.01
+_LOOKED_AT = 256
 _DTYPE_FIELDS = ("units", "frame", "rotation", "gripper", "meaning")
 
 
@@ -58,7 +59,7 @@ class FeaturePlanner:
     def columns(self, data_files: Sequence[str]) -> tuple[ColumnPlan, dict[str, Feature]]:
         """Return the plan of columns and all features."""
         file, rows = self._first_readable(data_files)
-        table = rows.read(file, 0, min(rows.n_rows(file), rows.n_rows(file)), rows.schema(file).names)
+        table = rows.read(file, 0, min(rows.n_rows(file), _LOOKED_AT), rows.schema(file).names)
         found = {key: describe_column(table, key) for key in table.column_names}
         if "timestamp" in found:
             times = to_numpy(table["timestamp"], (1,), "timestamp").reshape(-1).astype(np.float64)

@@ -42,7 +42,7 @@ class RowReader:
         self._root = root
         self._name = ""
         self._file: pq.ParquetFile | None = None
-        self._groups: tuple[int, int] = (-1, -1)
+        self._cached: tuple[object, ...] = ()
         self._table: pa.Table | None = None
 
     def schema(self, name: str) -> pa.Schema:
@@ -68,11 +68,13 @@ class RowReader:
         file = self._open(name)
         stop = file.metadata.num_rows if stop is None else stop
         first, last, offset = self._span(name, start, stop)
-        if self._groups != (first, last) or self._table is None:
+        wanted = (first, last, *columns)
+        table = self._table
+        if table is None or self._cached != wanted:
             groups = list(range(first, last + 1))
-            self._table = self._guard(name, lambda: file.read_row_groups(groups, columns=columns))
-            self._groups = (first, last)
-        return self._table.slice(start - offset, stop - start)
+            table = self._guard(name, lambda: file.read_row_groups(groups, columns=columns))
+            self._table, self._cached = table, wanted
+        return table.slice(start - offset, stop - start)
 
     def frames(self, name: str, start: int, stop: int, column: str) -> Iterator[bytes]:
         """Yield the encoded frames of rows [start, stop), a few rows in memory at a time."""
@@ -92,10 +94,11 @@ class RowReader:
     def _open(self, name: str) -> pq.ParquetFile:
         import pyarrow.parquet as pq
 
-        if self._file is None or self._name != name:
-            self._file = self._guard(name, lambda: pq.ParquetFile(self._root / name))
-            self._name, self._groups, self._table = name, (-1, -1), None
-        return self._file
+        file = self._file
+        if file is None or self._name != name:
+            file = self._guard(name, lambda: pq.ParquetFile(self._root / name))
+            self._file, self._name, self._cached, self._table = file, name, (), None
+        return file
 
     def _span(self, name: str, start: int, stop: int) -> tuple[int, int, int]:
         """Return the first and last row group that hold rows [start, stop), and the first one's first row."""
@@ -142,8 +145,6 @@ def describe_column(table: pa.Table, name: str) -> Column:
 
 def to_numpy(column: Any, shape: tuple[int, ...], who: str) -> np.ndarray:
     """Turn a (nested list) column into an array (N, *shape); `EpisodeError` on nulls or other shapes."""
-    import pyarrow.compute as pc
-
     array = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     array = array.storage if hasattr(array, "storage") else array
     n_rows, sizes = len(array), []
@@ -152,12 +153,12 @@ def to_numpy(column: Any, shape: tuple[int, ...], who: str) -> np.ndarray:
             raise EpisodeError(f"{who} has {array.null_count} empty entries; expected numbers in every row")
         if not _is_list(array.type):
             break
-        lengths = pc.min_max(pc.list_value_length(array)).as_py()
-        if lengths["min"] != lengths["max"]:
-            raise EpisodeError(
-                f"{who} has rows of {lengths['min']} to {lengths['max']} values; expected {shape}"
-            )
-        sizes.append(lengths["max"] or 0)
+        fixed = getattr(array.type, "list_size", None)
+        lengths = array.value_lengths().to_numpy() if fixed is None else np.asarray([fixed])
+        low, high = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
+        if low != high:
+            raise EpisodeError(f"{who} has rows of {low} to {high} values; expected {shape}")
+        sizes.append(high)
         array = array.flatten()
     if tuple(sizes or (1,)) != shape:
         raise EpisodeError(f"{who} has shape {tuple(sizes or (1,))} per row, expected {shape}")

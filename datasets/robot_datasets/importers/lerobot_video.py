@@ -106,14 +106,14 @@ class VideoReader:
 
     def frames(self, name: str, wanted: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the frames of increasing numbers `wanted`, (H, W, 3) uint8 RGB each."""
-        import av
+        from av.error import FFmpegError
 
         try:
             self._open(name)
             self._go_to(int(wanted[0]))
             for number in wanted.tolist():
                 yield self._frame(name, number)
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             self.close()
             raise EpisodeError(f"{name} does not decode ({error}); copy it again") from error
 
@@ -150,13 +150,14 @@ class VideoReader:
 
     def _open(self, name: str) -> av.video.stream.VideoStream:
         import av
+        from av.error import FFmpegError
 
         if self._container is not None and self._name == name:
             return self._container.streams.video[0]
         self.close()
         try:
             container = av.open(str(self._root / name))
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise EpisodeError(f"{name} cannot be opened as a video ({error}); copy it again") from error
         self._container, self._name = container, name
         if not container.streams.video:
@@ -167,7 +168,7 @@ class VideoReader:
             times = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
             if times:
                 container.seek(min(times), stream=stream, backward=True)
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             self.close()
             raise EpisodeError(f"{name} is damaged ({error}); copy it again") from error
         stream.codec_context.thread_count = 1
