@@ -1,7 +1,6 @@
 """The importer of diffusion_policy replay buffers."""
 
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,22 +132,49 @@ def test_fractional_images_are_refused_unless_chosen(
     assert (images.decode([0, 1]) == expected).all()
 
 
-def test_missing_episode_ends_are_an_error_with_remedies(
+def test_missing_episode_ends_are_an_error_with_a_remedy(
     tmp_path: Path, write_replay_buffer: Callable[..., Path]
 ) -> None:
-    """Without boundaries nothing is guessed; the message names both ways out."""
-    source = write_replay_buffer(tmp_path / "buffer.zarr", ends=False)
-    with pytest.raises(DatasetError, match=r"no meta/episode_ends.*episode_ends=FILE.npy.*block_jump"):
-        convert(source, tmp_path / "out.zarr")
+    """Without boundaries, and with no block to infer them from, the buffer is refused."""
+    arrays = {"action": np.zeros((4, 2), np.float32)}
+    source = write_replay_buffer(tmp_path / "buffer.zarr", (4,), ends=False, arrays=arrays)
+    with pytest.raises(DatasetError, match=r"no meta/episode_ends.*episode_ends=FILE.npy"):
+        convert(source, tmp_path / "out.zarr", options={"fps": "10"})
+    assert not (tmp_path / "out.zarr").exists()
 
 
-def test_episode_ends_from_block_jumps(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
-    """Asked for, boundaries are found where the block jumps, and the store says so."""
+def test_pusht_without_episode_ends_is_inferred_loudly(
+    tmp_path: Path, write_replay_buffer: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """PushT's boundaries are found where the block jumps; a warning and the store say so."""
     source = write_replay_buffer(tmp_path / "buffer.zarr", ends=False)
-    convert(source, tmp_path / "out.zarr", options={"episode_ends": "block_jump"})
+    convert(source, tmp_path / "out.zarr")
+    assert "has no meta/episode_ends; found 4 episodes where the block jumps" in caplog.text
     store = EpisodeStore.open(tmp_path / "out.zarr")
     assert store.episode_ends.tolist() == [5, 6, 15, 19]
     assert store.attributes["conversion"]["options"]["episode_ends"] == "block_jump"
+
+
+def test_stored_episode_ends_are_preferred_and_not_recorded(
+    tmp_path: Path, write_replay_buffer: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A buffer that has boundaries is read as it is, without a warning."""
+    convert(write_replay_buffer(tmp_path / "buffer.zarr"), tmp_path / "out.zarr")
+    assert "meta/episode_ends" not in caplog.text
+    store = EpisodeStore.open(tmp_path / "out.zarr")
+    assert store.attributes["conversion"]["options"]["episode_ends"] == ""
+
+
+def test_ambiguous_block_moves_are_not_guessed(
+    tmp_path: Path, write_replay_buffer: Callable[..., Path]
+) -> None:
+    """A move that could be a push or a reset ends in an error that names the step."""
+    state = np.zeros((4, 5), np.float32)
+    state[2:, 2] = 22.0
+    arrays = {"state": state, "keypoint": np.zeros((4, 9, 2)), "action": np.zeros((4, 2))}
+    source = write_replay_buffer(tmp_path / "buffer.zarr", (4,), ends=False, arrays=arrays)
+    with pytest.raises(DatasetError, match=r"moves 22.0 px at step 1, neither clearly pushed"):
+        convert(source, tmp_path / "out.zarr")
 
 
 def test_episode_ends_from_a_file(tmp_path: Path, write_replay_buffer: Callable[..., Path]) -> None:
@@ -193,10 +219,7 @@ def test_lengths_that_disagree_are_refused(tmp_path: Path, write_replay_buffer: 
 def test_real_pusht_demonstrations_convert_exactly(shared_data: Path, tmp_path: Path) -> None:
     """The published demonstrations: 206 episodes, 25,650 steps, actions identical to the source."""
     source = shared_data / "pusht" / "pusht_cchi_v7_replay.zarr.zip"
-    with zipfile.ZipFile(source) as archive:
-        whole = "meta/episode_ends/.zarray" in archive.namelist()
-    options = {} if whole else {"episode_ends": "block_jump"}
-    report = convert(source, tmp_path / "out.zarr", options=options)
+    report = convert(source, tmp_path / "out.zarr")
     assert (report.n_episodes, report.n_steps, dict(report.quarantined)) == (206, 25650, {})
     store = EpisodeStore.open(tmp_path / "out.zarr")
     data = _open(ZipStore(source, mode="r"))["data"]

@@ -64,7 +64,7 @@ class DiffusionPolicyZarr(Importer):
         Option(
             "episode_ends",
             "",
-            "for buffers that lack meta/episode_ends: a .npy file of cumulative ends, or block_jump (PushT)",
+            "to use if meta/episode_ends is lacking: a .npy file of cumulative ends; PushT's are inferred (block_jump)",
         ),
     )
 

@@ -1,4 +1,9 @@
-"""Episode boundaries of a replay buffer: stored in it, given beside it, or found by jumps of the block."""
+"""Episode boundaries of a replay buffer: stored in it, given beside it, or found by jumps of the block.
+
+Copies of the published PushT demonstrations are around that lost ``meta/episode_ends``. Their boundaries are
+still in the data, since a reset puts the block somewhere else; they are inferred with a warning, and the store
+records it. Any other buffer without boundaries is refused.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +21,10 @@ if TYPE_CHECKING:
     import zarr
 
 BLOCK_JUMP = "block_jump"
-BLOCK_JUMP_PIXELS = 23.0
-"""A PushT block that moves farther than this in one step [px] was put somewhere else: in the published
-demonstrations pushing moves it by at most 18.5 px, and the next episode starts at least 28.1 px away."""
+BLOCK_JUMP_PIXELS = (20.0, 26.0)
+"""Moves of the block in one step [px]: up to the first it was pushed, from the second on it was put somewhere
+else, and anything between is ambiguous. In the published demonstrations pushing moves it by at most 18.5 px, and
+the next episode starts at least 28.1 px away."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,19 +37,26 @@ def read_episode_ends(
     Args:
         group: The replay buffer.
         path: Where it is, for messages.
-        option: Empty to read them from the buffer, `BLOCK_JUMP`, or the path of a ``.npy`` file.
+        option: Empty to read them from the buffer, or to infer them if it is PushT without them; `BLOCK_JUMP`
+            to infer them in any case; or the path of a ``.npy`` file.
         arrays: The buffer's data arrays by key.
 
     Raises:
-        DatasetError: There are none, or they are not increasing.
+        DatasetError: There are none, they cannot be told from pushing, or they are not increasing.
     """
-    if option == BLOCK_JUMP:
-        ends, recorded = _ends_from_block_jumps(path, arrays), BLOCK_JUMP
-        _LOG.warning("%s: episode ends inferred from block jumps > %g px", path.name, BLOCK_JUMP_PIXELS)
-    elif option:
+    stored = _stored_ends(group)
+    if option not in ("", BLOCK_JUMP):
         ends, recorded = _ends_from_file(Path(option))
+    elif option == "" and stored is not None:
+        ends, recorded = stored, ""
     else:
-        ends, recorded = _stored_ends(group, path), ""
+        ends, recorded = _ends_from_block_jumps(path, arrays), BLOCK_JUMP
+        _LOG.warning(
+            "%s: %s; found %d episodes where the block jumps, and recorded so in the store",
+            path.name,
+            "has no meta/episode_ends" if stored is None else "meta/episode_ends not used",
+            len(ends),
+        )
     if ends.ndim != 1 or not len(ends) or np.any(np.diff(ends, prepend=0) <= 0):
         raise DatasetError(
             f"{path}: episode ends are empty or not increasing; expected cumulative step counts"
@@ -51,14 +64,10 @@ def read_episode_ends(
     return ends, recorded
 
 
-def _stored_ends(group: zarr.Group, path: Path) -> np.ndarray:
-    try:
-        array: Any = group["meta/episode_ends"]
-    except KeyError as error:
-        raise DatasetError(
-            f"{path} has no meta/episode_ends, so nothing says where episodes end; get a complete copy, or give "
-            f"--option episode_ends=FILE.npy, or for PushT --option episode_ends={BLOCK_JUMP}"
-        ) from error
+def _stored_ends(group: zarr.Group) -> np.ndarray | None:
+    if "meta/episode_ends" not in group:
+        return None
+    array: Any = group["meta/episode_ends"]
     return np.asarray(array[...], dtype=np.int64)
 
 
@@ -79,8 +88,17 @@ def _ends_from_block_jumps(path: Path, arrays: Mapping[str, Any]) -> np.ndarray:
     state = arrays.get("state")
     if state is None or state.shape[1:] != (5,):
         raise DatasetError(
-            f"{path} has no PushT state (T, 5); episode_ends={BLOCK_JUMP} works for PushT alone"
+            f"{path} has no meta/episode_ends, so nothing says where episodes end; get a complete copy or give "
+            "--option episode_ends=FILE.npy (only PushT's can be inferred, from data/state of shape (T, 5))"
         )
     position = np.asarray(state[:, 2:4], dtype=np.float64)
-    jumps = np.flatnonzero(np.linalg.norm(np.diff(position, axis=0), axis=1) > BLOCK_JUMP_PIXELS)
-    return np.append(jumps + 1, len(position)).astype(np.int64)
+    moved = np.linalg.norm(np.diff(position, axis=0), axis=1)
+    pushed, reset = BLOCK_JUMP_PIXELS
+    unclear = np.flatnonzero((moved > pushed) & (moved < reset))
+    if len(unclear):
+        raise DatasetError(
+            f"{path} has no meta/episode_ends, and the block moves {moved[unclear[0]]:.1f} px at step {unclear[0]}, "
+            f"neither clearly pushed (<= {pushed:g}) nor clearly reset (>= {reset:g}); get a complete copy or give "
+            "--option episode_ends=FILE.npy"
+        )
+    return np.append(np.flatnonzero(moved >= reset) + 1, len(position)).astype(np.int64)
