@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from robot_datasets.features import ACTION, is_image
+from robot_policies.configuration import Registry
 from robot_policies.networks import NetworkContext, networks
 from robot_policies.networks.observation_encoder import ObservationEncoder
 from robot_policies.normalizer import Normalizer, Stats
@@ -21,7 +22,8 @@ class NetworkPolicyConfig:
     """Parts of a `NetworkPolicy`, each chosen by ``type``.
 
     Attributes:
-        network: Network over the chunk: ``unet1d``, ``transformer`` or ``mlp``.
+        network: Network over the chunk: ``unet1d``, ``transformer`` or ``mlp``;
+            ``energy_transformer`` or ``energy_mlp`` for energy policies.
         image_encoder: Encoder of each camera; needed if the policy sees images.
         normalization: ``min_max``, ``z_score`` or ``identity`` by feature name, ``default`` for the rest.
         mask_padding: Leave steps that only repeat an episode's edge out of the loss.
@@ -39,7 +41,13 @@ class NetworkPolicyConfig:
 
 
 class NetworkPolicy(Policy):
-    """Base of policies that run one network over a normalised chunk, given encoded observations."""
+    """Base of policies that run one network over a normalised chunk, given encoded observations.
+
+    Attributes:
+        registry: Where `config.network` is looked up; energy policies have a registry of their own.
+    """
+
+    registry: ClassVar[Registry[Any]] = networks
 
     def __init__(self, config: NetworkPolicyConfig, spec: PolicySpec, stats: Stats | None) -> None:
         super().__init__(spec)
@@ -52,7 +60,7 @@ class NetworkPolicy(Policy):
             obs_dim=self.encoder.out_dim,
             n_obs_steps=spec.n_obs_steps,
         )
-        self.network = networks.build(config.network, where="policy.network", context=context)
+        self.network = self.registry.build(config.network, where="policy.network", context=context)
         self._mask_padding = config.mask_padding
 
     def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
