@@ -43,6 +43,12 @@ EXTRAS: dict[str, Extra] = {
             "install the simulators with: make venv (or see 'Simulators' in the README)",
         ),
         Extra(
+            "lerobot",
+            "reading LeRobot datasets",
+            {"pyarrow": "pyarrow"},
+            _INSTALL.format("lerobot"),
+        ),
+        Extra(
             "viz",
             "interactive viewer",
             {"rerun": "rerun-sdk"},

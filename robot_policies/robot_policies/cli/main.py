@@ -139,11 +139,6 @@ def _missing_extra(error: ModuleNotFoundError) -> str | None:
     """Name the extra that brings the missing module, if it is one of ours; None if it is a bug."""
     from robot_policies.cli.extras import extra_of
 
-    if error.name == "zarr" and sys.version_info < (3, 11):
-        return (
-            f"episode stores need zarr 3, which has no release for Python {sys.version_info[0]}."
-            f"{sys.version_info[1]}; use Python 3.11 to 3.13 for data and training"
-        )
     extra = extra_of(error.name or "")
     if extra is None:
         return None
