@@ -132,7 +132,7 @@ def test_loss_is_differentiated_through_the_slope() -> None:
     assert isinstance(policy, EnergyPolicy)
     # The networks compute in float32 by design; double precision is what finite differences need.
     network = policy.network
-    network.forward = network._energy  # type: ignore[method-assign]
+    network.forward = network._energy
     memory = torch.randn(2, 2, 16, dtype=torch.float64)
     start, zeros = torch.randn(2, 8, 2, dtype=torch.float64), torch.zeros(2, 8, 2, dtype=torch.float64)
     weight = network.get_parameter("action_in.0.weight")

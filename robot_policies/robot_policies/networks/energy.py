@@ -163,15 +163,26 @@ class EnergyTransformer(EnergyNetwork):
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyMlpConfig:
-    """Sizes of an `EnergyMlp`."""
+    """Sizes of an `EnergyMlp`.
+
+    Attributes:
+        width: Width of all layers.
+        n_blocks: Residual blocks of two layers each.
+        layer_norm: Normalise the input of each block; implicit BC does not.
+        dropout: Dropout between the two layers.
+    """
 
     width: int = 256
     n_blocks: int = 4
+    layer_norm: bool = True
     dropout: float = 0.0
 
 
 class EnergyMlp(EnergyNetwork):
-    """Residual MLP over the flattened chunk and observations; its memory is the observation itself."""
+    """Residual MLP over the flattened chunk and observations; its memory is the observation itself.
+
+    GELU, where implicit BC has ReLU, makes the slope of the energy a smooth function.
+    """
 
     def __init__(self, config: EnergyMlpConfig, context: NetworkContext) -> None:
         super().__init__()
@@ -179,7 +190,7 @@ class EnergyMlp(EnergyNetwork):
         self.first = nn.Linear(n_in, config.width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.LayerNorm(config.width),
+                nn.LayerNorm(config.width) if config.layer_norm else nn.Identity(),
                 nn.Linear(config.width, config.width),
                 nn.GELU(),
                 nn.Dropout(config.dropout),

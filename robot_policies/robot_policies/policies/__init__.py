@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from robot_policies.normalizer import Stats
-from robot_policies.policies import diffusion, energy, regression
+from robot_policies.policies import diffusion, energy, implicit, regression
 from robot_policies.policies.registry import policies
 from robot_policies.policy import Policy
 from robot_policies.spec import PolicySpec
 
-__all__ = ["build_policy", "diffusion", "energy", "policies", "regression"]
+__all__ = ["build_policy", "diffusion", "energy", "implicit", "policies", "regression"]
 
 
 def build_policy(config: Mapping[str, Any], spec: PolicySpec, stats: Stats | None) -> Policy:
