@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError, unknown_name
@@ -140,15 +140,22 @@ class Importer(ABC):
         """
 
 
-def resolve_options(importer: Importer, given: Mapping[str, str]) -> dict[str, str]:
-    """Fill in defaults and check names and values of `given` against the importer's declaration."""
-    declared = {option.name: option for option in importer.options}
+class DeclaresOptions(Protocol):
+    """An importer or exporter: a name, and the options it takes."""
+
+    name: ClassVar[str]
+    options: ClassVar[tuple[Option, ...]]
+
+
+def resolve_options(owner: DeclaresOptions, given: Mapping[str, str]) -> dict[str, str]:
+    """Fill in defaults and check names and values of `given` against the owner's declaration."""
+    declared = {option.name: option for option in owner.options}
     for name in given:
         if name not in declared:
-            raise DatasetError(f"{importer.name}: {unknown_name('option', name, declared)}")
+            raise DatasetError(f"{owner.name}: {unknown_name('option', name, declared)}")
     values = {name: given.get(name, option.default) for name, option in declared.items()}
     for name, value in values.items():
         choices = declared[name].choices
         if choices and value not in choices:
-            raise DatasetError(f"{importer.name}: {unknown_name(f'value of option {name}', value, choices)}")
+            raise DatasetError(f"{owner.name}: {unknown_name(f'value of option {name}', value, choices)}")
     return values

@@ -1,0 +1,80 @@
+"""Encoding frames into an mp4 that LeRobot reads: constant rate, a key frame every other frame."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from robot_datasets.errors import DatasetError
+
+if TYPE_CHECKING:
+    import av.container
+    import av.video.stream
+
+KEY_FRAME_EVERY = 2
+"""Random access decodes at most so many frames."""
+PIXEL_FORMAT = "yuv420p"
+CODECS = {"h264": ("libx264", "18"), "av1": ("libsvtav1", "30")}
+"""Codec -> encoder and default quality (constant rate factor; lower is better and larger)."""
+
+
+class VideoWriter:
+    """One mp4 file, written frame by frame."""
+
+    def __init__(self, path: Path, *, fps: float, size: tuple[int, int], codec: str, crf: str) -> None:
+        """Start a file.
+
+        Args:
+            path: The file.
+            fps: Frames per second.
+            size: Height and width [px], both even.
+            codec: One of `CODECS`.
+            crf: Quality; empty for the codec's default.
+        """
+        import av
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("SVT_LOG", "1")  # else the AV1 encoder tells its settings on stderr
+        encoder, quality = CODECS[codec]
+        speed = {"preset": "12"} if codec == "av1" else {"preset": "veryfast", "bf": "0"}
+        rate = Fraction(fps).limit_denominator(1001)
+        self._container: av.container.OutputContainer = av.open(str(path), "w", format="mp4")
+        stream = self._container.add_stream(
+            encoder, rate=rate, options={"crf": crf or quality, "g": str(KEY_FRAME_EVERY), **speed}
+        )
+        self._stream = cast("av.video.stream.VideoStream", stream)
+        self._stream.height, self._stream.width = size
+        self._stream.pix_fmt = PIXEL_FORMAT
+        self._rate = rate
+        self.n_frames = 0
+        self.n_bytes = 0
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a frame, (H, W, 3) uint8 RGB."""
+        import av
+
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture.pts, picture.time_base = self.n_frames, 1 / self._rate
+        self._mux(picture)
+        self.n_frames += 1
+
+    def close(self) -> None:
+        """Write what the encoder still holds and finish the file."""
+        if self.n_frames:
+            self._mux(None)
+        self._container.close()
+
+    def _mux(self, picture: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(picture):
+            self.n_bytes += packet.size
+            self._container.mux(packet)
+
+
+def check_quality(crf: str) -> None:
+    """Raise `DatasetError` unless `crf` is empty or a number that the encoders take."""
+    if crf and not (crf.isdigit() and int(crf) <= 51):
+        raise DatasetError(f"option crf: got '{crf}', expected a whole number 0..51, lower is better")
