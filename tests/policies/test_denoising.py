@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from robot_policies.configuration import ConfigError
 from robot_policies.denoising import diffusers_samplers
 from robot_policies.denoising.processes import Levels, Process, processes, squared_cosine_betas
-from robot_policies.denoising.samplers import NoiseSource, samplers
+from robot_policies.denoising.samplers import NoiseSource, euler_ancestral, samplers
 
 PROCESSES = {
     "epsilon": {"type": "diffusion", "train_steps": 1000, "prediction": "epsilon", "spacing": "trailing"},
@@ -123,6 +125,71 @@ def test_ancestral_samplers_draw_from_the_data_distribution(config: dict) -> Non
     assert abs(float(chunk.std()) - STD) < 0.02
 
 
+@pytest.mark.parametrize("name", ["epsilon", "edm", "flow"])
+def test_euler_ancestral_draws_from_the_data_distribution(name: str) -> None:
+    """With the exact score of Gaussian data, mean and spread are reproduced whatever the process."""
+    _, chunk, calls = sample(name, {"type": "euler_ancestral", "steps": 200}, n=8192)
+    assert calls == 200
+    assert abs(float(chunk.mean()) - MEAN) < 0.02
+    assert abs(float(chunk.std()) - STD) < 0.02
+
+
+def test_euler_ancestral_is_ddpm_on_its_process_and_ddim_without_renewal() -> None:
+    """With eta 1 the posterior of DDPM, with eta 0 the deterministic rule of DDIM: same noise, same chunk."""
+    for name, ours, other in (("v", 1.0, {"type": "ddpm"}), ("edm", 0.0, {"type": "ddim"})):
+        _, ancestral, _ = sample(name, {"type": "euler_ancestral", "steps": 100, "eta": ours}, n=256)
+        _, expected, _ = sample(name, {**other, "steps": 100}, n=256)
+        torch.testing.assert_close(ancestral, expected, atol=2e-4, rtol=1e-3)
+
+
+def test_euler_ancestral_step_is_the_posterior() -> None:
+    """From sigma 2 to 1 about data at 0.5: mean and variance of q(x' | x, data) of EDM's process."""
+    torch.manual_seed(0)
+    one = torch.ones(3)
+    levels = Levels(one, torch.tensor([2.0, 1.0, 0.5]), one)
+    seen: list[Tensor] = []
+
+    def denoise(x: Tensor, i: int) -> Tensor:
+        seen.append(x)
+        return torch.full_like(x, 0.5)
+
+    euler_ancestral(denoise, torch.full((50_000,), 2.5), levels, lambda: torch.randn(50_000))
+    assert float(seen[1].mean()) == pytest.approx(0.5 + (1 / 4) * 2.0, abs=0.02)
+    assert float(seen[1].var()) == pytest.approx(1 * (1 - 1 / 4), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "middle"), [("exponential", 0.1), ("linear", 0.505), ("karras", ((1 + 0.1**0.4) / 2) ** 5)]
+)
+def test_edm_grids_run_from_the_largest_to_the_smallest_level_and_zero(spacing: str, middle: float) -> None:
+    """Of three levels between 1 and 0.01 the middle one is the geometric, arithmetic or Karras' mean."""
+    process = processes.build(
+        {"type": "edm", "sigma_max": 1.0, "sigma_min": 0.01, "spacing": spacing}, where="process"
+    )
+    torch.testing.assert_close(process.grid(3).sigma, torch.tensor([1.0, middle, 0.01, 0.0]))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.005, 1.0), (0.3, 0.6)])
+def test_log_logistic_training_levels_follow_their_distribution(low: float, high: float) -> None:
+    """Truncated log-logistic levels: within the bounds, with the closed-form distribution function."""
+    process = processes.build(
+        {"type": "edm", "sigma_min": low, "sigma_max": high, "training_levels": "log_logistic"},
+        where="process",
+    )
+    torch.manual_seed(0)
+    log_sigma = process.training_batch(torch.zeros(20_000, 1, 1)).time.double() / 10
+    bounds = torch.tensor([low, high], dtype=torch.float64).log()
+    assert log_sigma.min() >= bounds[0] - 1e-6
+    assert log_sigma.max() <= bounds[1] + 1e-6
+
+    def distribution(x: Tensor) -> Tensor:
+        return torch.sigmoid((x - math.log(0.5)) / 0.5)
+
+    start, end = distribution(bounds)
+    expected = (distribution(log_sigma.sort().values) - start) / (end - start)
+    assert (expected - torch.linspace(0, 1, 20_000)).abs().max() < 0.02
+
+
 def test_ddim_with_eta_one_is_ddpm() -> None:
     """The two ancestral formulas are one: same noise, same chunk."""
     _, ddpm, _ = sample("v", {"type": "ddpm", "steps": 100}, n=256)
@@ -194,6 +261,7 @@ def test_a_sampler_that_does_not_fit_says_so(process: str, sampler: dict) -> Non
         ({"type": "ddim", "step": 4}, "did you mean 'steps'"),
         ({"type": "ddim", "steps": 0}, "steps must be >= 1"),
         ({"type": "ddim", "steps": "ten"}, "expected int"),
+        ({"type": "euler_ancestral", "eta": 1.5}, "eta must be between 0 and 1"),
     ],
 )
 def test_bad_sampler_configuration_is_explained(config: dict, message: str) -> None:

@@ -76,6 +76,15 @@ class TestMlpFlow(PolicyTests):
         return config(MLP, {"type": "flow", "time_distribution": "beta"})
 
 
+class TestMlpLogLogistic(PolicyTests):
+    """BESO's noise levels: log-logistic in training, an exponential grid and three ancestral steps at inference."""
+
+    def policy_config(self) -> dict:
+        levels = {"sigma_min": 0.005, "sigma_max": 1.0, "spacing": "exponential"}
+        process = {"type": "edm", "training_levels": "log_logistic", **levels}
+        return {**config(MLP, process), "sampler": {"type": "euler_ancestral", "steps": 3}}
+
+
 class TestUnetImages(PolicyTests):
     """UNet that sees a camera."""
 

@@ -173,9 +173,14 @@ class EdmProcessConfig:
         sigma_data: Standard deviation of the normalised data.
         sigma_min: Smallest noise level of the sampling grid.
         sigma_max: Largest noise level of the sampling grid.
-        rho: Curvature of the grid; larger spends more steps at small noise.
-        sigma_median: Median of the log-normal distribution of training levels.
-        sigma_log_std: Standard deviation of ln(sigma) in training.
+        spacing: Levels of the sampling grid: ``karras``, ``exponential`` (evenly spaced in ln(sigma)) or
+            ``linear``.
+        rho: Curvature of Karras' grid; larger spends more steps at small noise.
+        training_levels: Distribution of ln(sigma) in training: ``log_normal`` (Karras et al.), or
+            ``log_logistic``, truncated to [sigma_min, sigma_max] (BESO; Reuss et al., 2023).
+        sigma_median: Median of that distribution, before truncation.
+        sigma_log_std: Standard deviation of ln(sigma), for ``log_normal``.
+        sigma_log_scale: Scale of the logistic distribution of ln(sigma), for ``log_logistic``.
     """
 
     sigma_data: float = 0.5
@@ -184,6 +189,9 @@ class EdmProcessConfig:
     rho: float = 5.0
     sigma_median: float = 0.5
     sigma_log_std: float = 1.08
+    spacing: Literal["karras", "exponential", "linear"] = "karras"
+    training_levels: Literal["log_normal", "log_logistic"] = "log_normal"
+    sigma_log_scale: float = 0.5
 
 
 class EdmProcess:
@@ -194,7 +202,23 @@ class EdmProcess:
             raise ConfigError(
                 f"policy.process needs 0 < sigma_min < sigma_max, got {config.sigma_min} and {config.sigma_max}"
             )
+        if config.sigma_log_scale <= 0:
+            raise ConfigError(f"policy.process.sigma_log_scale must be > 0, got {config.sigma_log_scale}")
         self.config = config
+
+    def _draw_log_sigma(self, data: Tensor) -> Tensor:
+        """One ln(sigma) per sample of `data`, (B,)."""
+        c, median = self.config, math.log(self.config.sigma_median)
+        if c.training_levels == "log_normal":
+            normal = torch.randn(data.shape[0], device=data.device, dtype=data.dtype)
+            return median + c.sigma_log_std * normal
+        # Inverse of the logistic distribution function, over the part of it between the bounds.
+        low, high = (
+            1 / (1 + math.exp(-(math.log(bound) - median) / c.sigma_log_scale))
+            for bound in (c.sigma_min, c.sigma_max)
+        )
+        u = torch.rand(data.shape[0], device=data.device, dtype=torch.float64)
+        return (median + c.sigma_log_scale * torch.logit(low + (high - low) * u)).to(data.dtype)
 
     def _skip_out(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         data_var = self.config.sigma_data**2
@@ -207,10 +231,8 @@ class EdmProcess:
         return self.config.sigma_max
 
     def training_batch(self, data: Tensor) -> NoisyBatch:
-        """Draw sigma log-normally per sample; the target has unit weight, EDM's lambda = 1 / c_out^2."""
-        log_sigma = math.log(self.config.sigma_median) + self.config.sigma_log_std * torch.randn(
-            data.shape[0], device=data.device, dtype=data.dtype
-        )
+        """Draw sigma per sample; the target has unit weight, EDM's lambda = 1 / c_out^2."""
+        log_sigma = self._draw_log_sigma(data)
         sigma = log_sigma.exp()[:, None, None]
         x = data + sigma * torch.randn_like(data)
         c_skip, c_out = self._skip_out(sigma)
@@ -227,13 +249,17 @@ class EdmProcess:
         return c_skip * x + c_out * output
 
     def grid(self, steps: int) -> Levels:
-        """Karras' grid: sigma^(1/rho) falls linearly from sigma_max to sigma_min, then 0."""
+        """Levels from sigma_max to sigma_min, then 0; on Karras' grid sigma^(1/rho) falls linearly."""
         if steps < 1:
             raise ConfigError(f"sampler.steps must be >= 1, got {steps}")
         c = self.config
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1).double()
-        high, low = c.sigma_max ** (1 / c.rho), c.sigma_min ** (1 / c.rho)
-        sigma = ((high + ramp * (low - high)) ** c.rho).float()
+        if c.spacing == "exponential":
+            sigma = (c.sigma_max * (c.sigma_min / c.sigma_max) ** ramp).float()
+        else:
+            rho = c.rho if c.spacing == "karras" else 1.0
+            high, low = c.sigma_max ** (1 / rho), c.sigma_min ** (1 / rho)
+            sigma = ((high + ramp * (low - high)) ** rho).float()
         zero = torch.zeros(1)
         sigmas = torch.cat([sigma, zero])
         return Levels(torch.ones_like(sigmas), sigmas, torch.cat([10 * sigma.log(), zero]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -60,6 +61,27 @@ def ddim(denoise: Denoise, x: Tensor, levels: Levels, draw_noise: DrawNoise, *, 
         noise = (x - alpha[i] * data) / sigma[i]
         variance = (sigma[i + 1] / sigma[i]) ** 2 * (1 - (alpha[i] / alpha[i + 1]) ** 2)
         std = eta * variance.clamp(min=0).sqrt()
+        x = alpha[i + 1] * data + (sigma[i + 1] ** 2 - std**2).clamp(min=0).sqrt() * noise
+        if eta > 0 and i + 2 < len(sigma):
+            x = x + std * draw_noise()
+    return x
+
+
+def euler_ancestral(
+    denoise: Denoise, x: Tensor, levels: Levels, draw_noise: DrawNoise, *, eta: float = 1.0
+) -> Tensor:
+    """Ancestral sampling of any process: a step towards the data estimate that renews part of the noise.
+
+    With sigma / alpha in the place of sigma this is Euler's ancestral rule for EDM's process, as used by
+    BESO; with eta 1 it draws from the posterior q(x' | x, data estimate), which for a variance-preserving
+    process is DDPM. Eta 0 renews nothing and is DDIM.
+    """
+    alpha, sigma = levels.alpha, levels.sigma
+    for i in range(len(sigma) - 1):
+        data = denoise(x, i)
+        noise = (x - alpha[i] * data) / sigma[i]
+        kept = sigma[i + 1] * alpha[i] / (alpha[i + 1] * sigma[i])
+        std = eta * sigma[i + 1] * (1 - kept**2).clamp(min=0).sqrt()
         x = alpha[i + 1] * data + (sigma[i + 1] ** 2 - std**2).clamp(min=0).sqrt() * noise
         if eta > 0 and i + 2 < len(sigma):
             x = x + std * draw_noise()
@@ -150,6 +172,18 @@ class DdimConfig(SamplerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EulerAncestralConfig(SamplerConfig):
+    """Options of Euler's ancestral rule; `eta` scales the noise renewed at each step, in [0, 1]."""
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.eta <= 1:
+            raise ConfigError(f"sampler.eta must be between 0 and 1, got {self.eta}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DdpmConfig(SamplerConfig):
     """DDPM's options."""
 
@@ -218,6 +252,11 @@ def _build_ddim(config: DdimConfig) -> Sampler:
         return ddim(denoise, x, levels, draw_noise, eta=config.eta)
 
     return StepSampler(rule, config)
+
+
+@samplers.register("euler_ancestral", EulerAncestralConfig)
+def _build_euler_ancestral(config: EulerAncestralConfig) -> Sampler:
+    return StepSampler(partial(euler_ancestral, eta=config.eta), config)
 
 
 @samplers.register("ddpm", DdpmConfig)
