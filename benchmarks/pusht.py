@@ -95,13 +95,12 @@ def evaluate_run(run: Path, sampler: dict[str, Any] | None, episodes: int) -> di
         {"seed": r.seed, "score": r.score, "success": r.success, "calls": r.n_network_calls / r.n_chunks}
         for r in results
     ]
-    path.write_text(
-        json.dumps({"sampler": sampler, "parameters": loaded.policy.n_parameters(), "episodes": records})
-    )
-    return records
+    judged = {"sampler": sampler, "parameters": loaded.policy.n_parameters(), "episodes": records}
+    path.write_text(json.dumps(judged))
+    return judged
 
 
-def table_line(row: Row, sampler: dict[str, Any], runs: list[Path], episodes: int) -> str:
+def table_line(row: Row, sampler: dict[str, Any] | None, runs: list[Path], episodes: int) -> str:
     """Summarise the trainings of one row."""
     from robot_policies.evaluation.statistics import bootstrap_mean
 
