@@ -162,6 +162,15 @@ def policy_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config["policy"], **({} if sampler is None else {"sampler": sampler})}
 
 
+def default_sampler(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the policy of a run configuration samples with unless it is told otherwise.
+
+    Energy policies keep theirs in ``policy.inference`` and do not use the run's sampler.
+    """
+    policy = policy_config(config)
+    return policy.get("inference") or policy.get("sampler")
+
+
 def find_checkpoint(path: str | Path) -> Path:
     """Return the checkpoint directory meant by `path`: itself, or a run's best, else last checkpoint."""
     start = Path(path)

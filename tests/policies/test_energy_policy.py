@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from robot_policies.checkpoint import default_sampler
 from robot_policies.configuration import ConfigError
 from robot_policies.networks import NetworkContext
 from robot_policies.networks.energy import EnergyNetwork, energy_networks
@@ -181,6 +182,13 @@ def test_adaptive_stopping_is_each_rows_own() -> None:
         torch.testing.assert_close(alone.energy, together.energy[row : row + 1])
     assert together.n_network_calls == max(calls) < 91
     assert min(calls) < max(calls)
+
+
+def test_reports_name_the_descent_and_not_the_runs_sampler() -> None:
+    """A run has a sampler by default; an energy policy samples by its own inference whatever that is."""
+    run = {"policy": {"type": "energy", "inference": {"type": "gradient"}}, "sampler": {"type": "ddim"}}
+    assert default_sampler(run) == {"type": "gradient"}
+    assert default_sampler({**run, "policy": {"type": "diffusion"}}) == {"type": "ddim"}
 
 
 @pytest.mark.parametrize("network", [TRANSFORMER, MLP])

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from robot_datasets.features import is_image
-from robot_policies.checkpoint import LoadedPolicy, load_policy
+from robot_policies.checkpoint import LoadedPolicy, default_sampler, load_policy
 from robot_policies.configuration import ConfigError, from_mapping, to_mapping
 from robot_policies.evaluation.environments import EnvironmentPool, RegisteredTask, RolloutPlan
 from robot_policies.evaluation.inference import measure_latency, try_prediction
@@ -248,7 +248,7 @@ def _protocol(
         seeds=seeds,
         spec=loaded.spec,
         executor=_described_executor(config.executor),
-        sampler=config.sampler or loaded.config.get("sampler") or policy.get("sampler"),
+        sampler=config.sampler or default_sampler(loaded.config),
         policy_seed=config.policy_seed,
         checkpoint={
             "path": str(loaded.path),
