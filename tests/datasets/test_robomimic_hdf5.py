@@ -1,5 +1,9 @@
 """The importer of robomimic datasets and raw robosuite recordings."""
 
+# h5py types every access as group, dataset or datatype; what the fixture wrote is known here.
+# pyright: reportIndexIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import json

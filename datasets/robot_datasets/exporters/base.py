@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from robot_datasets.errors import DatasetError
-from robot_datasets.importers.base import Option
+from robot_datasets.importers.base import DeclaresOptions
 from robot_datasets.store import EpisodeStore
 from robot_datasets.store.staging import sync_path, sync_tree
 
@@ -48,14 +48,11 @@ class ExportReport:
         return asdict(self)
 
 
-class Exporter(ABC):
+class Exporter(DeclaresOptions, ABC):
     """Writes one format."""
 
-    name: ClassVar[str]
-    """Format name, as given to ``--format``."""
     summary: ClassVar[str]
     """What it writes, in one line."""
-    options: ClassVar[tuple[Option, ...]] = ()
 
     @abstractmethod
     def recognises(self, folder: Path) -> bool:

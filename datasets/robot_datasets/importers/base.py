@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError, unknown_name
@@ -103,16 +103,21 @@ class Plan:
 EpisodeResult: TypeAlias = Episode | Rejected
 
 
-class Importer(ABC):
-    """Reads one format. Stateless: everything an instance needs later is in the `Plan`."""
+class DeclaresOptions:
+    """An importer or exporter: a name, and the options it takes."""
 
     name: ClassVar[str]
     """Format name, as given to ``--format``."""
+    options: ClassVar[tuple[Option, ...]] = ()
+
+
+class Importer(DeclaresOptions, ABC):
+    """Reads one format. Stateless: everything an instance needs later is in the `Plan`."""
+
     version: ClassVar[int]
     """Raised when the same source would give different episodes; recorded in the store."""
     summary: ClassVar[str]
     """What it reads, in one line for help and error messages."""
-    options: ClassVar[tuple[Option, ...]] = ()
 
     @abstractmethod
     def probe(self, path: Path) -> Probe | None:
@@ -138,13 +143,6 @@ class Importer(ABC):
         episode is consumed before the next one is asked for. An image iterable that meets damaged data
         raises `EpisodeError`.
         """
-
-
-class DeclaresOptions(Protocol):
-    """An importer or exporter: a name, and the options it takes."""
-
-    name: ClassVar[str]
-    options: ClassVar[tuple[Option, ...]]
 
 
 def resolve_options(owner: DeclaresOptions, given: Mapping[str, str]) -> dict[str, str]:

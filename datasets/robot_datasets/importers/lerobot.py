@@ -118,7 +118,7 @@ class LeRobot(Importer):
             fps=fps,
             embodiment=options["embodiment"] or info.robot_type,
             checksum=_checksum(path, files),
-            image_encodings=cameras | columns.image_encodings,
+            image_encodings={**cameras, **columns.image_encodings},
             rejected=rejected,
             notes={"codebase_version": info.version, "warnings": warnings},
             context=_Context(columns, tasks, info.raw.get("splits")),

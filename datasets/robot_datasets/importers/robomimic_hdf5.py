@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from robot_datasets.features import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STA
 from robot_datasets.image_codec import ENCODINGS, encode_frame
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.schemas import robosuite
-
-if TYPE_CHECKING:
-    import h5py
 
 _DEMO = re.compile(r"^demo_(\d+)$")
 _SUFFIXES = (".hdf5", ".h5")
@@ -129,7 +126,7 @@ class RobomimicHdf5(Importer):
                     yield episode
 
 
-def _episode(root: h5py.File, name: str, plan: Plan) -> Episode:
+def _episode(root: Any, name: str, plan: Plan) -> Episode:
     context: _Context = plan.context
     demo = root[f"data/{name}"]
     data = {}
@@ -154,7 +151,7 @@ def _episode(root: h5py.File, name: str, plan: Plan) -> Episode:
 
 
 def _features(
-    demo: h5py.Group, environment: Mapping[str, Any], options: Mapping[str, str]
+    demo: Any, environment: Mapping[str, Any], options: Mapping[str, str]
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, Feature], list[str]]:
     """Return feature -> datasets, camera -> dataset, all features, and the keys that are left out."""
     numbers: dict[str, tuple[str, ...]] = {}
@@ -191,7 +188,7 @@ def _features(
 
 
 def _add_records(
-    demo: h5py.Group,
+    demo: Any,
     numbers: dict[str, tuple[str, ...]],
     features: dict[str, Feature],
     left_out: list[str],
@@ -214,7 +211,7 @@ def _add_records(
         features[name] = Feature(dtype=_dtype(dataset) or "", shape=tuple(dataset.shape[1:]) or (1,))
 
 
-def _frames(demo: h5py.Group, key: str, encoding: str) -> Iterator[bytes]:
+def _frames(demo: Any, key: str, encoding: str) -> Iterator[bytes]:
     dataset = demo.get(key)
     if dataset is None:
         raise EpisodeError(f"{key} is missing; other demonstrations have it")
@@ -227,7 +224,7 @@ def _frames(demo: h5py.Group, key: str, encoding: str) -> Iterator[bytes]:
             yield encode_frame(frame, encoding)
 
 
-def _read(demo: h5py.Group, key: str) -> np.ndarray:
+def _read(demo: Any, key: str) -> np.ndarray:
     dataset = demo.get(key)
     if dataset is None:
         raise EpisodeError(f"{key} is missing; other demonstrations have it")
@@ -237,9 +234,9 @@ def _read(demo: h5py.Group, key: str) -> np.ndarray:
         raise EpisodeError(f"{key} cannot be read, the file is damaged: {error}") from error
 
 
-def _first_readable(root: h5py.File, names: Sequence[str], path: Path) -> h5py.Group:
+def _first_readable(root: Any, names: Sequence[str], path: Path) -> Any:
     """Return the first demonstration with steps and with the commonest keys, for the features of all."""
-    found: dict[tuple[str, ...], list[h5py.Group]] = {}
+    found: dict[tuple[str, ...], list[Any]] = {}
     for name in names[:_LOOKED_AT]:
         demo = root[f"data/{name}"]
         lengths = [len(demo[key]) for key in ("actions", *_V0_ACTION) if key in demo]
@@ -253,7 +250,7 @@ def _first_readable(root: h5py.File, names: Sequence[str], path: Path) -> h5py.G
     return max(found.values(), key=len)[0]
 
 
-def _rate(demo: h5py.Group, environment: Mapping[str, Any], option: str, path: Path) -> float:
+def _rate(demo: Any, environment: Mapping[str, Any], option: str, path: Path) -> float:
     """Return the rate [Hz]: the option, the environment's, or that of the clock in the simulator's state."""
     try:
         rate = float(option or environment.get("control_freq") or 0)
@@ -267,7 +264,7 @@ def _rate(demo: h5py.Group, environment: Mapping[str, Any], option: str, path: P
     return rate
 
 
-def _environment(root: h5py.File) -> dict[str, Any]:
+def _environment(root: Any) -> dict[str, Any]:
     """Return the environment's arguments, from robomimic's env_args or robosuite's env_info."""
     attributes = root["data"].attrs
     for key in ("env_args", "env_info"):
@@ -282,7 +279,7 @@ def _environment(root: h5py.File) -> dict[str, Any]:
     return {"env_name": str(attributes["env"])} if "env" in attributes else {}
 
 
-def _masks(root: h5py.File) -> dict[str, list[str]]:
+def _masks(root: Any) -> dict[str, list[str]]:
     masks = root.get("mask")
     return {key: [_text(name) for name in masks[key][...]] for key in masks} if masks is not None else {}
 
@@ -291,14 +288,14 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _demos(root: h5py.File) -> list[str]:
+def _demos(root: Any) -> list[str]:
     """Return the names of the demonstrations by number."""
     import h5py
 
     data = root.get("data")
     if not isinstance(data, h5py.Group):
         return []
-    found = {int(match[1]): name for name in data if (match := _DEMO.match(name))}
+    found = {int(match[1]): name for name in map(str, data) if (match := _DEMO.match(name))}
     return [found[number] for number in sorted(found)]
 
 
@@ -316,7 +313,7 @@ def _file_of(path: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def _open(path: Path) -> h5py.File:
+def _open(path: Path) -> Any:
     import h5py
 
     file = _file_of(path)
