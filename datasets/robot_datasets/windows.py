@@ -229,7 +229,8 @@ def check_finite(store: WindowSource, names: Sequence[str], episodes: Int64) -> 
         if is_image(name):
             continue
         column = store.column(name)
-        bad = ~np.isfinite(column).reshape(len(column), -1).all(axis=1)
+        finite = np.isfinite(column).reshape(len(column), -1)
+        bad = np.asarray(~finite.all(axis=1))
         if not bad.any():
             continue
         for episode in np.asarray(episodes):

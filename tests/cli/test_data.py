@@ -55,7 +55,7 @@ def test_convert_prints_json(buffer: Path, tmp_path: Path, capsys: pytest.Captur
         (["convert", "{buffer}", "out.zarr"], "--option fps=10"),
         (["convert", "{buffer}", "out.zarr", "--option", "fps"], "expected NAME=VALUE"),
         (["convert", "{buffer}", "out.zarr", "--option", "fsp=1"], "did you mean 'fps'"),
-        (["convert", "{buffer}", "out.zarr", "--format", "lerobot"], "unknown format 'lerobot'"),
+        (["convert", "{buffer}", "out.zarr", "--format", "openx"], "unknown format 'openx'"),
         (["inspect", "absent.zarr"], "absent.zarr does not exist"),
         (["check", "{buffer}"], "is not an episode store"),
         (["stats", "{store}", "--feature", "acton"], "did you mean 'action'"),

@@ -60,7 +60,7 @@ def test_the_average_is_the_weighted_sum_of_all_weights():
     decays = np.array([ema_decay(n, power=0.75, maximum=0.6) for n in range(12)])
     shares = [(1 - decays[i]) * np.prod(decays[i + 1 :]) for i in range(12)]
     assert sum(shares) == pytest.approx(1)
-    np.testing.assert_allclose(average.policy.weight.numpy(), shares @ history, rtol=1e-5)
+    np.testing.assert_allclose(average.policy.state_dict()["weight"].numpy(), shares @ history, rtol=1e-5)
 
 
 def test_batch_normalisation_and_buffers_are_copied():

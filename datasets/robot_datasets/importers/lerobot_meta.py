@@ -98,7 +98,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; `DatasetError` if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DatasetError(f"{path} is missing; expected a LeRobot dataset with a meta folder") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} is not JSON ({error}); copy it again") from error

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from robot_datasets.errors import UserError
 from robot_datasets.image_codec import ENCODINGS
+from robot_policies.cli.arguments import (
+    add_json,
+    command_parser,
+    describe_options,
+    make_console,
+    open_store,
+    parse_options,
+)
+from robot_policies.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from robot_datasets.convert import ConversionReport
-    from robot_datasets.store import EpisodeStore
 
 _INTERRUPTED = 130
 _SHOWN = 20
@@ -27,12 +29,12 @@ def run_convert(argv: list[str]) -> int:
     from robot_datasets.convert import Progress, convert
 
     arguments = _convert_parser().parse_args(argv)
-    options = _options(arguments.option)
+    options = parse_options(arguments.option)
     if arguments.image_encoding:
         options["image_encoding"] = arguments.image_encoding
     done = 0
     try:
-        with _progress_bar("episodes", enabled=not arguments.json) as update:
+        with progress_bar("episodes", enabled=not arguments.json) as update:
 
             def report_progress(progress: Progress) -> None:
                 nonlocal done
@@ -49,7 +51,7 @@ def run_convert(argv: list[str]) -> int:
                 progress=report_progress,
             )
     except KeyboardInterrupt:
-        _console(stderr=True).print(
+        make_console(stderr=True).print(
             f"interrupted; {done} episodes are safe, run the same command again to go on", highlight=False
         )
         return _INTERRUPTED
@@ -67,7 +69,7 @@ def run_inspect(argv: list[str]) -> int:
     arguments = _store_parser(
         "inspect", "Show what an episode store holds.", "inspect data/pusht.zarr"
     ).parse_args(argv)
-    summary = summarise(_open(arguments.store))
+    summary = summarise(open_store(arguments.store))
     if arguments.json:
         print(json.dumps(summary))
     else:
@@ -85,12 +87,14 @@ def run_check(argv: list[str]) -> int:
         "check data/pusht.zarr",
     )
     arguments = parser.parse_args(argv)
-    with _progress_bar("episodes", enabled=not arguments.json) as update:
-        report = check_store(_open(arguments.store), progress=lambda done, total: update(done, total, ""))
+    with progress_bar("episodes", enabled=not arguments.json) as update:
+        report = check_store(
+            open_store(arguments.store), progress=lambda done, total: update(done, total, "")
+        )
     if arguments.json:
         print(json.dumps(report.to_dict()))
         return 0 if report.ok else 1
-    console = _console()
+    console = make_console()
     for problem in report.problems[:_SHOWN]:
         console.print(f"  {problem}", markup=False, highlight=False)
     if report.n_problems > _SHOWN:
@@ -115,7 +119,7 @@ def run_stats(argv: list[str]) -> int:
         "--feature", action="append", metavar="NAME", help="this feature only; may be repeated"
     )
     arguments = parser.parse_args(argv)
-    store = _open(arguments.store)
+    store = open_store(arguments.store)
     names = arguments.feature or sorted(store.features)
     stats = {name: store.stats(name) for name in names}
     if arguments.json:
@@ -130,8 +134,8 @@ def run_stats(argv: list[str]) -> int:
 def _convert_parser() -> argparse.ArgumentParser:
     from robot_datasets.importers import get_importer, importer_names
 
-    formats = "\n".join(_describe(get_importer(name)) for name in importer_names())
-    parser = _parser(
+    formats = "\n".join(describe_options(get_importer(name)) for name in importer_names())
+    parser = command_parser(
         "convert",
         "Convert recorded demonstrations into an episode store. An interrupted conversion goes on where it\n"
         "stopped when the same command is run again; episodes that cannot be used are set aside with reasons.",
@@ -146,96 +150,21 @@ def _convert_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--image-encoding", choices=ENCODINGS, help="short for --option image_encoding=...")
     parser.add_argument("--overwrite", action="store_true", help="replace the store at the target")
-    _add_json(parser)
+    add_json(parser)
     return parser
-
-
-def _describe(importer: Any) -> str:
-    lines = [f"  {importer.name}: {importer.summary}"]
-    for option in importer.options:
-        choices = f" ({', '.join(c or 'empty' for c in option.choices)})" if option.choices else ""
-        default = f" [{option.default}]" if option.default else ""
-        lines.append(f"      {option.name}{default}: {option.help}{choices}")
-    return "\n".join(lines)
 
 
 def _store_parser(command: str, text: str, example: str) -> argparse.ArgumentParser:
-    parser = _parser(command, text, f"example:\n  robot-policies {example}")
+    parser = command_parser(command, text, f"example:\n  robot-policies {example}")
     parser.add_argument(
         "store", help="an episode store: directory, zip, or address such as s3://bucket/demos.zarr"
     )
-    _add_json(parser)
+    add_json(parser)
     return parser
 
 
-def _parser(command: str, text: str, epilog: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=f"robot-policies {command}",
-        description=text,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of text")
-
-
-def _options(pairs: list[str]) -> dict[str, str]:
-    options = {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator or not name:
-            raise UserError(
-                f"--option got '{pair}'; expected NAME=VALUE, for example --option image_encoding=raw"
-            )
-        options[name] = value
-    return options
-
-
-def _open(address: str) -> EpisodeStore:
-    from robot_datasets.store import EpisodeStore
-
-    return EpisodeStore.open(address)
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-@contextlib.contextmanager
-def _progress_bar(unit: str, *, enabled: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """Show progress with rate and time left on a terminal; elsewhere nothing."""
-    if not (enabled and sys.stderr.isatty()):
-        yield lambda done, total, note: None
-        return
-    from rich import progress as bars
-
-    columns = (
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn(unit),
-        bars.TextColumn("{task.fields[rate]}"),
-        bars.TimeElapsedColumn(),
-        bars.TextColumn("left"),
-        bars.TimeRemainingColumn(),
-        bars.TextColumn("{task.fields[note]}"),
-    )
-    with bars.Progress(*columns, console=_console(stderr=True)) as bar:
-        task = bar.add_task("", total=None, rate="", note="")
-
-        def update(done: int, total: int, note: str) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "", note=note)
-
-        yield update
-
-
 def _print_conversion(report: ConversionReport) -> None:
-    console = _console()
+    console = make_console()
     for source_id, reason in list(report.quarantined.items())[:_SHOWN]:
         console.print(f"  set aside {source_id}: {reason}", markup=False, highlight=False)
     if len(report.quarantined) > _SHOWN:
@@ -260,7 +189,7 @@ def _print_conversion(report: ConversionReport) -> None:
 def _print_summary(summary: dict[str, Any]) -> None:
     from rich.table import Column, Table
 
-    console = _console()
+    console = make_console()
     size = summary["bytes"]
     length = summary["episode_length"]
     rows = {
@@ -303,4 +232,4 @@ def _print_stats(name: str, components: tuple[str, ...], values: Any, constant: 
         label = components[index] if components else str(index)
         cells = [f"{value:.4g}" for value in flat[1:, index]]
         table.add_row(f"{label} (constant)" if flags[index] else label, *cells)
-    _console().print(table)
+    make_console().print(table)

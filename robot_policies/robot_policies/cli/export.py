@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 
-from robot_policies.cli.data import (
-    _add_json,
-    _console,
-    _describe,
-    _open,
-    _options,
-    _parser,
-    _progress_bar,
+from robot_policies.cli.arguments import (
+    add_json,
+    command_parser,
+    describe_options,
+    make_console,
+    open_store,
+    parse_options,
 )
+from robot_policies.cli.progress import progress_bar
 
 
 def run(argv: list[str]) -> int:
@@ -21,19 +21,19 @@ def run(argv: list[str]) -> int:
     from robot_datasets.exporters import export
 
     arguments = _export_parser().parse_args(argv)
-    with _progress_bar("episodes", enabled=not arguments.json) as update:
+    with progress_bar("episodes", enabled=not arguments.json) as update:
         report = export(
-            _open(arguments.store),
+            open_store(arguments.store),
             arguments.out,
             format=arguments.format,
-            options=_options(arguments.option),
+            options=parse_options(arguments.option),
             overwrite=arguments.overwrite,
             progress=lambda done, total: update(done, total, ""),
         )
     if arguments.json:
         print(json.dumps(report.to_dict()))
         return 0
-    console = _console()
+    console = make_console()
     for warning in report.warnings:
         console.print(f"  {warning}", markup=False, highlight=False, soft_wrap=True)
     console.print(
@@ -49,8 +49,8 @@ def run(argv: list[str]) -> int:
 def _export_parser() -> argparse.ArgumentParser:
     from robot_datasets.exporters import exporter_names, get_exporter
 
-    formats = "\n".join(_describe(get_exporter(name)) for name in exporter_names())
-    parser = _parser(
+    formats = "\n".join(describe_options(get_exporter(name)) for name in exporter_names())
+    parser = command_parser(
         "export",
         "Write an episode store in another format. The folder appears whole or not at all.",
         f"formats and their options:\n{formats}\n\nexample:\n"
@@ -63,5 +63,5 @@ def _export_parser() -> argparse.ArgumentParser:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="option of the format"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset of the same kind")
-    _add_json(parser)
+    add_json(parser)
     return parser

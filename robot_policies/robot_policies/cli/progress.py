@@ -13,8 +13,11 @@ Update = Callable[[int, int, str], None]
 
 
 @contextlib.contextmanager
-def progress_bar(unit: str) -> Iterator[Update]:
+def progress_bar(unit: str, *, enabled: bool = True) -> Iterator[Update]:
     """Yield ``update(done, total, note)``; everything goes to standard error."""
+    if not enabled:
+        yield lambda done, total, note: None
+        return
     if not sys.stderr.isatty():
         yield _lines(unit)
         return
@@ -49,6 +52,6 @@ def _lines(unit: str) -> Update:
         percent = 100 * done // max(total, 1)
         if percent >= said + LINE_EVERY_PERCENT:
             said = percent - percent % LINE_EVERY_PERCENT
-            print(f"  {done}/{total} {unit}, {note}", file=sys.stderr)
+            print(f"  {done}/{total} {unit}{note and f', {note}'}", file=sys.stderr)
 
     return update
