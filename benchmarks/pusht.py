@@ -83,6 +83,10 @@ def train_row(name: str, row: Row, store: Path, seed: int, output: Path) -> Path
     from robot_policies.cli.hydra_app import compose_config
     from robot_policies.training.train import train
 
+    run = output / f"{name}-seed{seed}"
+    finished = run / "finished"
+    if finished.exists():
+        return run
     config = compose_config(
         "train",
         [
@@ -91,10 +95,12 @@ def train_row(name: str, row: Row, store: Path, seed: int, output: Path) -> Path
             f"dataset.path={store}",
             f"trainer.time_budget_cpu_minutes={row.minutes}",
             f"seed={seed}",
-            f"output_dir={output / f'{name}-seed{seed}'}",
+            f"output_dir={run}",
         ],
     )
-    return train(config)
+    train(config)
+    finished.touch()
+    return run
 
 
 def evaluate_run(run: Path, judged: Judged, first_seed: int, episodes: int) -> dict[str, Any]:
