@@ -31,7 +31,7 @@ demo: probe $(STAMP)  ## demonstrations -> training -> 50 held-out episodes -> r
 	@echo "[2/3] training a Diffusion Policy on them"
 	$(BIN)/robot-policies train +experiment=lift_demo dataset.path=$(DEMO)/demos.zarr output_dir=$(DEMO)/train
 	@echo "[3/3] judging it on $(EVAL_EPISODES) seeds that no demonstration was recorded from"
-	$(BIN)/robot-policies eval checkpoint=$(DEMO)/train episodes=$(EVAL_EPISODES) output_dir=$(DEMO)/eval
+	$(BIN)/robot-policies eval checkpoint=$(DEMO)/train episodes=$(EVAL_EPISODES) threads=1 output_dir=$(DEMO)/eval
 	@echo "Done. The report, readable offline: $(DEMO)/eval/report.html"
 
 .PHONY: test
