@@ -181,9 +181,13 @@ def plot_latency(times_ms: Sequence[float], *, budget_ms: float | None, title: s
             color=SENTINELS["second"],
         )
         for value, label, style in ((p50, "median", "-"), (p99, "99 %", "--")):
-            axes.axvline(value, color=SENTINELS["ink"], lw=1.2, ls=style, label=f"{label} {_digits(value)} ms")
+            axes.axvline(
+                value, color=SENTINELS["ink"], lw=1.2, ls=style, label=f"{label} {_digits(value)} ms"
+            )
         if budget_ms is not None and budget_ms < right:
-            axes.axvline(budget_ms, color=SENTINELS["bad"], lw=1.2, label=f"chunk lasts {_digits(budget_ms)} ms")
+            axes.axvline(
+                budget_ms, color=SENTINELS["bad"], lw=1.2, label=f"chunk lasts {_digits(budget_ms)} ms"
+            )
         axes.set(xlabel="wall time of a call [ms]", ylabel="calls", title=title, xlim=(0, right))
         axes.grid(axis="x", visible=False)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
