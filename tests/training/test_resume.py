@@ -155,8 +155,13 @@ def test_a_second_signal_is_not_held_back(make_config, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(train_module, "train_step", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train(make_config())
+    # A shell's background job starts with SIGINT ignored; the usual handler is Python's.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(make_config())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_training_in_a_thread_leaves_signals_alone(make_config):
