@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +19,7 @@ from robot_datasets.features import ACTION, is_image
 from robot_datasets.image_codec import encode_frame
 from robot_sim.registry import make_expert, make_task
 from robot_sim.task import Expert, Observation, TaskEnv
+from robot_sim.worker_environment import environment_variables
 
 # One thread per worker: N workers with N threads each would fight for the same cores. LP_NUM_THREADS is the
 # software rasteriser's.
@@ -147,7 +146,7 @@ def attempts(
     pending: deque[Future[Attempt]] = deque()
     remaining = iter(seeds)
     try:
-        with _environment(_WORKER_THREADS):  # the pool starts its processes as work arrives
+        with environment_variables(_WORKER_THREADS):  # the pool starts its processes as work arrives
             for seed in itertools.islice(remaining, workers * _QUEUED_PER_WORKER):
                 pending.append(pool.submit(_attempt, seed))
         while pending:
@@ -184,18 +183,3 @@ def _start_worker(plan: DemonstrationPlan) -> None:
 def _attempt(seed: int) -> Attempt:
     assert _demonstrator is not None, "the pool's initializer builds it"
     return _demonstrator.attempt(seed)
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes started inside the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +21,7 @@ import numpy as np
 from robot_datasets.errors import UserError
 from robot_policies.evaluation.environments import Answer, Command, Lost, RolloutPlan, SlotHost
 from robot_policies.evaluation.episode import ChunkRequest
+from robot_sim.worker_environment import environment_variables
 
 if TYPE_CHECKING:
     from robot_policies.evaluation.video import Film
@@ -68,21 +66,6 @@ def serve(connection: Connection, plan: RolloutPlan) -> None:
         host.close()
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes started inside the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 class Worker:
     """The main process's view of one worker process."""
 
@@ -90,7 +73,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, plan), daemon=True)
-        with _environment(WORKER_THREADS):
+        with environment_variables(WORKER_THREADS):
             self.process.start()
         theirs.close()
         self.in_flight: deque[Command] = deque()
