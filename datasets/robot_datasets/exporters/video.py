@@ -49,6 +49,7 @@ class VideoWriter:
         self._stream = cast("av.video.stream.VideoStream", stream)
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = PIXEL_FORMAT
+        self._stream.thread_count = 1  # several threads give other bytes once in some sixty runs
         self._rate = rate
         self.n_frames = 0
         self.n_bytes = 0
