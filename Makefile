@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 .PHONY: demo
 demo: probe $(STAMP)  ## demonstrations -> training -> 50 held-out episodes -> report, for robosuite's Lift
@@ -55,6 +55,7 @@ probe: python-found
 .PHONY: python-found
 python-found:
 	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 to 3.13 found; install one (Debian: apt-get install python3 python3-venv) or set PYTHON=..." >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "$(PYTHON) is $$("$(PYTHON)" -V); the commands here need Python 3.11 to 3.13" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # PIP_CONSTRAINT also pins what pip uses to build the project itself.
