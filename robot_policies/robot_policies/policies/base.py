@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from robot_datasets.features import ACTION, is_image
@@ -13,7 +15,7 @@ from robot_policies.configuration import Registry
 from robot_policies.networks import NetworkContext, networks
 from robot_policies.networks.observation_encoder import ObservationEncoder
 from robot_policies.normalizer import Normalizer, Stats
-from robot_policies.policy import Policy
+from robot_policies.policy import ActionChunk, Generators, Policy
 from robot_policies.spec import PolicySpec
 
 
@@ -66,6 +68,31 @@ class NetworkPolicy(Policy):
     def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Observations (B, T_o, ...) in physical units to (B, T_o, D)."""
         return self.encoder(observation, self.normalizer)
+
+    @torch.no_grad()
+    def predict_chunk(
+        self,
+        observation: Mapping[str, Tensor],
+        *,
+        goal: Mapping[str, Tensor] | None = None,
+        generator: Generators = None,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> ActionChunk:
+        """Check and encode the observation and let `predict_encoded` answer; see `Policy.predict_chunk`."""
+        if goal is not None:
+            raise ValueError(f"{type(self).__name__} is not goal-conditioned; pass goal=None")
+        self.check_observation(observation)
+        return self.predict_encoded(self.encode(observation), generator=generator, sampler=sampler)
+
+    @abstractmethod
+    def predict_encoded(
+        self, encoded: Tensor, *, generator: Generators, sampler: Mapping[str, Any] | None
+    ) -> ActionChunk:
+        """Predict a chunk from encoded observations (B, T_o, D); gradients are off."""
+
+    def chunk_shape(self, encoded: Tensor) -> tuple[int, int, int]:
+        """(B, T_p, A) for encoded observations (B, T_o, D)."""
+        return len(encoded), self.spec.horizon, self.spec.action_dim
 
     def normalized_actions(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The batch's chunk (B, T_p, A) in normalised units."""

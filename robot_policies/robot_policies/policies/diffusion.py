@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from robot_datasets.features import ACTION
@@ -65,22 +64,12 @@ class DiffusionPolicy(NetworkPolicy):
         output = self.network(noisy.network_input, noisy.time, encoded)
         return LossOutput(loss=self.mean_over_chunk((output.float() - noisy.target).square(), batch))
 
-    @torch.no_grad()
-    def predict_chunk(
-        self,
-        observation: Mapping[str, Tensor],
-        *,
-        goal: Mapping[str, Tensor] | None = None,
-        generator: Generators = None,
-        sampler: Mapping[str, Any] | None = None,
+    def predict_encoded(
+        self, encoded: Tensor, *, generator: Generators, sampler: Mapping[str, Any] | None
     ) -> ActionChunk:
-        """Denoise a chunk; see `Policy.predict_chunk`."""
-        if goal is not None:
-            raise ValueError("DiffusionPolicy is not goal-conditioned; pass goal=None")
-        batch_size = self.check_observation(observation)
-        encoded = self.encode(observation)
+        """Denoise a chunk; see `NetworkPolicy.predict_encoded`."""
         sample = self.sampler if sampler is None else self._build_sampler(sampler)
-        noise = NoiseSource((batch_size, self.spec.horizon, self.spec.action_dim), generator, encoded)
+        noise = NoiseSource(self.chunk_shape(encoded), generator, encoded)
 
         def network(x: Tensor, time: Tensor) -> Tensor:
             return self.network(x, time, encoded)

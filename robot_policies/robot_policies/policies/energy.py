@@ -205,29 +205,18 @@ class EnergyPolicy(NetworkPolicy):
         terms = {"first": errors[0], "last": errors[-1], "energy": energies[-1]}
         return LossOutput(loss=loss, terms={name: value.detach() for name, value in terms.items()})
 
-    @torch.no_grad()
-    def predict_chunk(
-        self,
-        observation: Mapping[str, Tensor],
-        *,
-        goal: Mapping[str, Tensor] | None = None,
-        generator: Generators = None,
-        sampler: Mapping[str, Any] | None = None,
+    def predict_encoded(
+        self, encoded: Tensor, *, generator: Generators, sampler: Mapping[str, Any] | None
     ) -> ActionChunk:
-        """Descend to a chunk; see `Policy.predict_chunk`.
+        """Descend to a chunk; see `NetworkPolicy.predict_encoded`.
 
         `n_network_calls` counts the steps of the row that took most, and the final evaluation of the energy.
         """
-        if goal is not None:
-            raise ValueError("EnergyPolicy is not goal-conditioned; pass goal=None")
-        batch_size = self.check_observation(observation)
         inference = self.inference if sampler is None else inferences.build(sampler, where="sampler")
-        shape = (batch_size, self.spec.horizon, self.spec.action_dim)
-        encoded = self.encode(observation)
         # The slope needs tensors that autograd may record, which those of inference mode are not.
         with torch.inference_mode(False), torch.no_grad():
             memory = self.network.encode(encoded.clone())
-            start = draw_normal(shape, generator=generator, like=memory)
+            start = draw_normal(self.chunk_shape(encoded), generator=generator, like=memory)
             chunk, calls = self._descend(start, memory, inference)
             if self.config.bounded_actions:
                 chunk = chunk.clamp(-1, 1)

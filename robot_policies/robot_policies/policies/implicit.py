@@ -228,22 +228,16 @@ class ImplicitPolicy(NetworkPolicy):
         terms = {"info_nce": info_nce.detach(), "gradient_penalty": penalty.detach()}
         return LossOutput(loss=info_nce + penalty, terms=terms)
 
-    @torch.no_grad()
-    def predict_chunk(
-        self,
-        observation: Mapping[str, Tensor],
-        *,
-        goal: Mapping[str, Tensor] | None = None,
-        generator: Generators = None,
-        sampler: Mapping[str, Any] | None = None,
+    def predict_encoded(
+        self, encoded: Tensor, *, generator: Generators, sampler: Mapping[str, Any] | None
     ) -> ActionChunk:
-        """Search a chunk; see `Policy.predict_chunk`. A network call scores all candidates of all rows."""
-        if goal is not None:
-            raise ValueError("ImplicitPolicy is not goal-conditioned; pass goal=None")
-        batch_size = self.check_observation(observation)
+        """Search a chunk; a network call scores all candidates of all rows.
+
+        See `NetworkPolicy.predict_encoded`.
+        """
         search = self.inference if sampler is None else searches.build(sampler, where="sampler")
-        shape = (batch_size, search.n_samples, self.spec.horizon, self.spec.action_dim)
-        encoded = self.encode(observation)
+        batch_size, horizon, action_dim = self.chunk_shape(encoded)
+        shape = (batch_size, search.n_samples, horizon, action_dim)
         # Langevin's slope needs tensors that autograd may record, which those of inference mode are not.
         with torch.inference_mode(False), torch.no_grad():
             memory = self.network.encode(encoded.clone())

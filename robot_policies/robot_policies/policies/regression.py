@@ -72,23 +72,13 @@ class RegressionPolicy(NetworkPolicy):
         second = error(self._predict(noisy, t, encoded))
         return LossOutput(loss=first + second, terms={"first": first.detach(), "second": second.detach()})
 
-    @torch.no_grad()
-    def predict_chunk(
-        self,
-        observation: Mapping[str, Tensor],
-        *,
-        goal: Mapping[str, Tensor] | None = None,
-        generator: Generators = None,
-        sampler: Mapping[str, Any] | None = None,
+    def predict_encoded(
+        self, encoded: Tensor, *, generator: Generators, sampler: Mapping[str, Any] | None
     ) -> ActionChunk:
-        """Regress a chunk; deterministic, so `generator` is not used. See `Policy.predict_chunk`."""
-        if goal is not None:
-            raise ValueError("RegressionPolicy is not goal-conditioned; pass goal=None")
+        """Regress a chunk; deterministic, so `generator` is not used. See `NetworkPolicy.predict_encoded`."""
         if sampler is not None:
             raise ConfigError("a regression policy has no sampler to replace; leave `sampler` out")
-        batch_size = self.check_observation(observation)
-        encoded = self.encode(observation)
-        zeros = encoded.new_zeros(batch_size, self.spec.horizon, self.spec.action_dim)
+        zeros = encoded.new_zeros(self.chunk_shape(encoded))
         chunk, calls, t = self._predict(zeros, 0.0, encoded), 1, self.config.refine_at
         if t is not None:
             chunk, calls = self._predict(t * chunk, t, encoded), 2
