@@ -212,6 +212,7 @@ def _metadata_parts(store: EpisodeStore) -> dict[str, tuple[Callable[[], Sized],
     }
     parts["tasks"] = (lambda: store.tasks, None)
     parts["quarantine"] = (lambda: store.quarantined, None)
+    parts["warnings"] = (lambda: store.warnings, None)
     for name in sorted(store.features):
         tables = {"total": len(STATISTICS), "episodes": episodes}
         if name in store.spec.image_features:

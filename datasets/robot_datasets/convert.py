@@ -42,6 +42,7 @@ class ConversionReport:
         n_resumed: Episodes that an earlier, interrupted run had already written.
         unchanged: The store was there already, made from the same source with the same options.
         quarantined: Source id -> reason of the episodes that were set aside.
+        warnings: Source id -> what is wrong with an episode that was kept nevertheless.
         fingerprint: Fingerprint of the store.
         seconds: Wall time of this run [s].
     """
@@ -57,6 +58,7 @@ class ConversionReport:
     fingerprint: str
     seconds: float
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    warnings: Mapping[str, list[str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping."""
@@ -223,4 +225,5 @@ def _report(
         fingerprint=store.fingerprint,
         seconds=time.monotonic() - began,
         quarantined=store.quarantined,
+        warnings={store.episodes["source_id"][episode]: texts for episode, texts in store.warnings.items()},
     )

@@ -56,6 +56,8 @@ class Episode:
         success: Whether the demonstration reached its goal; None if unknown.
         split: ``"train"``, ``"val"`` or empty, if the source makes a split.
         segments: Labelled parts, `Segment` or mappings with its fields.
+        warnings: What is wrong with an episode that is kept nevertheless, each naming the feature and what
+            was done about it. May grow while the images are read. Listed in the store and in the report.
     """
 
     source_id: str
@@ -65,6 +67,7 @@ class Episode:
     success: bool | None = None
     split: str = ""
     segments: list[Segment | dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def n_steps(self) -> int:

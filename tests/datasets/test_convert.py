@@ -80,6 +80,32 @@ def test_the_report_counts_and_names(source: Path, tmp_path: Path) -> None:
     ]
 
 
+class WarningImporter(CountingImporter):
+    """Warns of every episode of one step."""
+
+    def episodes(self, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
+        for result in super().episodes(plan, refs):
+            if isinstance(result, Episode) and result.n_steps == 1:
+                result.warnings.append(f"{STATE} has one step")
+            yield result
+
+
+def test_warnings_of_kept_episodes_survive_an_interruption(source: Path, tmp_path: Path) -> None:
+    """What is wrong with an episode that is kept is in the store, and in the report of a resumed run too."""
+
+    def stop(progress: Progress) -> None:
+        if progress.source_id == "line 2":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "s.zarr", format=WarningImporter(), progress=stop)
+    expected = {"line 2": ["observation.state has one step"]}
+    assert convert(source, tmp_path / "s.zarr", format=WarningImporter()).warnings == expected
+    again = convert(source, tmp_path / "s.zarr", format=WarningImporter())
+    assert (again.unchanged, again.warnings) == (True, expected)
+    assert EpisodeStore.open(tmp_path / "s.zarr").warnings == {1: expected["line 2"]}
+
+
 def test_the_store_says_how_it_was_made(source: Path, tmp_path: Path) -> None:
     """Importer, version, every option in force and the source's checksum are recorded; no folder is."""
     convert(source, tmp_path / "s.zarr", format=CountingImporter())

@@ -24,6 +24,7 @@ EPISODES = "meta/episodes"
 SEGMENTS = "meta/segments"
 TASKS = "meta/tasks"
 QUARANTINE = "meta/quarantine"
+WARNINGS = "meta/warnings"
 
 _COLUMN_CHUNK_BYTES = 4 << 20
 _CHUNKS_PER_SHARD = 16

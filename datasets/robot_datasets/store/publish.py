@@ -42,6 +42,7 @@ def publish_store(
     write_column(root, layout.EPISODE_ENDS, np.cumsum(lengths, dtype=np.int64))
     _write_episodes(root, episodes)
     _write_quarantine(root, entries)
+    _write_warnings(root, episodes)
     for name in spec.low_dim:
         column = rows.column(("data", name), lengths)
         write_column(root, layout.column_path(name), column)
@@ -82,6 +83,12 @@ def _write_quarantine(root: zarr.Group, entries: Sequence[Mapping[str, Any]]) ->
     set_aside = [entry for entry in entries if "quarantine" in entry]
     write_text(root, f"{layout.QUARANTINE}/source_id", [entry["quarantine"] for entry in set_aside])
     write_text(root, f"{layout.QUARANTINE}/reason", [entry["reason"] for entry in set_aside])
+
+
+def _write_warnings(root: zarr.Group, episodes: Sequence[Mapping[str, Any]]) -> None:
+    found = [(i, text) for i, e in enumerate(episodes) for text in e.get("warnings", ())]
+    write_column(root, f"{layout.WARNINGS}/episode", np.array([i for i, _ in found], dtype=np.int64))
+    write_text(root, f"{layout.WARNINGS}/text", [text for _, text in found])
 
 
 def _write_stats(

@@ -152,6 +152,17 @@ class EpisodeStore:
         return dict(zip(ids, reasons, strict=True))
 
     @property
+    def warnings(self) -> dict[int, list[str]]:
+        """Episode number -> what was found wrong with it, although it was kept; empty in older stores."""
+        if layout.WARNINGS not in self._group:
+            return {}
+        result: dict[int, list[str]] = {}
+        texts = self.read_text(f"{layout.WARNINGS}/text")
+        for episode, text in zip(self.read_array(f"{layout.WARNINGS}/episode").tolist(), texts, strict=True):
+            result.setdefault(episode, []).append(text)
+        return result
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the structure and of every episode's content, equal for equal stores."""
         digest = hashlib.blake2b(digest_size=16)

@@ -233,6 +233,7 @@ class EpisodeStoreWriter:
             "success": None if episode.success is None else bool(episode.success),
             "split": episode.split,
             "segments": [_segment_row(s) for s in segments],
+            "warnings": list(dict.fromkeys(episode.warnings)),  # last: reading the frames may have added some
             "checksum": digest.hexdigest(),
             "image_bytes": {name: blob.size for name, blob in self._blobs.items()},
         }
