@@ -65,10 +65,11 @@ def test_features_are_those_of_the_simulated_task() -> None:
     """A policy trained on the demonstrations fits the simulated task: same names, units and meaning."""
     task = pytest.importorskip("robot_sim.tasks.pusht")
     from robot_datasets.features import compare_features
-    from robot_datasets.schemas.pusht import FEATURES
+    from robot_datasets.schemas import load_schema
 
+    schema = load_schema("pusht")
     offered = {**task.FEATURES, "action": task.ACTION_FEATURE}
-    needed = {name: FEATURES[name] for name in offered}
+    needed = {name: schema.feature(name) for name in task.FEATURES} | {"action": schema.action()}
     assert compare_features(needed, offered) == []
 
 

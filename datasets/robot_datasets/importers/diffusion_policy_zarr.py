@@ -19,11 +19,11 @@ import numpy as np
 
 from robot_datasets.episode import Episode, EpisodeError
 from robot_datasets.errors import DatasetError
-from robot_datasets.features import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
+from robot_datasets.features import ACTION, IMAGE_PREFIX, STATE, Feature
 from robot_datasets.image_codec import ENCODINGS, encode_frame
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.importers.episode_ends import read_episode_ends
-from robot_datasets.schemas import pusht
+from robot_datasets.schemas import EmbodimentSchema, load_schema
 from robot_datasets.store.arrays import require_zarr
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class DiffusionPolicyZarr(Importer):
                 f"{path} has no data/action, found {', '.join(arrays) or 'nothing'}; expected a buffer"
             )
         is_pusht = all(k in arrays and arrays[k].shape[1:] == shape for k, shape in _PUSHT_SHAPES.items())
-        columns, features = _pusht_columns(arrays) if is_pusht else _generic_columns(arrays)
+        schema = load_schema("pusht") if is_pusht else None
+        columns, features = _schema_columns(schema, arrays) if schema else _generic_columns(arrays)
         ends, recorded = read_episode_ends(group, path, options["episode_ends"], arrays)
         lengths = {array.shape[0] for array in arrays.values()}
         if lengths != {int(ends[-1])}:
@@ -95,13 +96,13 @@ class DiffusionPolicyZarr(Importer):
                 f"{path}: arrays have {sorted(lengths)} steps but episodes end at {ends[-1]}; it is damaged"
             )
         images = {name: name.removeprefix(IMAGE_PREFIX) for name in features if name.startswith(IMAGE_PREFIX)}
-        if is_pusht and pusht.IMAGE in images:
-            images[pusht.IMAGE] = "img"
+        if schema:
+            images |= {n: key for n, key in _schema_cameras(schema).items() if n in images}
         resolved = dict(options) | {
             "episode_ends": recorded,
-            "fps": options["fps"] or (str(pusht.FPS) if is_pusht else ""),
-            "embodiment": options["embodiment"] or (pusht.EMBODIMENT if is_pusht else ""),
-            "task": options["task"] or (pusht.TASK if is_pusht else ""),
+            "fps": options["fps"] or (str(schema.fps) if schema else ""),
+            "embodiment": options["embodiment"] or (schema.robot if schema else ""),
+            "task": options["task"] or (schema.task if schema else ""),
         }
         starts = np.concatenate([[0], ends[:-1]])
         refs = [
@@ -199,19 +200,27 @@ def _part(rows: np.ndarray, column: _Column) -> np.ndarray:
     return rows.reshape(len(rows), -1)[:, column.start : column.stop]
 
 
-def _pusht_columns(arrays: Mapping[str, Any]) -> tuple[list[_Column], dict[str, Feature]]:
-    columns = [
-        _Column(STATE, "state", 0, 2),
-        _Column(pusht.FULL_STATE, "state"),
-        _Column(ENVIRONMENT_STATE, "keypoint", 0, 18),
-        _Column(ACTION, "action"),
-    ]
-    features = dict(pusht.FEATURES)
-    rest = {key: array for key, array in arrays.items() if key not in _PUSHT_SHAPES}
-    if "img" in rest and _is_image(rest["img"]):
-        features[pusht.IMAGE] = Feature(dtype="uint8", shape=rest.pop("img").shape[1:])
-    more_columns, more_features = _generic_columns(rest)
+def _schema_columns(
+    schema: EmbodimentSchema, arrays: Mapping[str, Any]
+) -> tuple[list[_Column], dict[str, Feature]]:
+    """Return the columns and features of a known buffer, and whatever else is in it by its own name."""
+    features = {name: schema.feature(name) for name in schema.features} | {ACTION: schema.action()}
+    sources = {**schema.features, ACTION: schema.action_source()}
+    columns = []
+    for name, source in sources.items():
+        (part,) = source.parts
+        columns.append(_Column(name, part.source, *part.columns))
+    used = {column.key for column in columns}
+    for name, key in _schema_cameras(schema).items():
+        if key in arrays and _is_image(arrays[key]):
+            features[name] = Feature(dtype="uint8", shape=arrays[key].shape[1:])
+            used.add(key)
+    more_columns, more_features = _generic_columns({k: a for k, a in arrays.items() if k not in used})
     return columns + more_columns, features | more_features
+
+
+def _schema_cameras(schema: EmbodimentSchema) -> dict[str, str]:
+    return {IMAGE_PREFIX + name: camera.source for name, camera in schema.cameras.items()}
 
 
 def _generic_columns(arrays: Mapping[str, Any]) -> tuple[list[_Column], dict[str, Feature]]:

@@ -22,7 +22,7 @@ from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
 from robot_datasets.image_codec import ENCODINGS, encode_frame
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
-from robot_datasets.schemas import robosuite
+from robot_datasets.schemas import EmbodimentSchema, load_schema
 
 _DEMO = re.compile(r"^demo_(\d+)$")
 _SUFFIXES = (".hdf5", ".h5")
@@ -31,6 +31,8 @@ _FRAMES_AT_ONCE = 32
 _LOOKED_AT = 100
 _STORED = {"f": ("float32", "float64"), "b": ("bool",), "i": ("int32", "int64"), "u": ("uint8", "uint16")}
 _V0_ACTION = ("joint_velocities", "gripper_actuations")
+_SIMULATOR_STATE = "observation.simulator_state"
+_ANY_ARM = "observation.robot0"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class RobomimicHdf5(Importer):
         Option(
             "states",
             "auto",
-            f"keep the simulator's state as {robosuite.SIMULATOR_STATE}; auto = if there are no observations",
+            f"keep the simulator's state as {_SIMULATOR_STATE}; auto = if there are no observations",
             ("auto", "keep", "drop"),
         ),
     )
@@ -162,15 +164,17 @@ def _features(
     if not action:
         raise DatasetError(f"{demo.name} has {', '.join(demo)}, expected actions")
     width = sum(int(np.prod(demo[key].shape[1:])) for key in action)
-    feature = robosuite.action_feature(_dtype(demo[action[0]]) or "", (width,), environment)
+    schema = load_schema("robosuite")
+    feature = _action_feature(schema, _dtype(demo[action[0]]) or "", (width,), environment)
     numbers[ACTION] = action
     features[ACTION] = feature if action == ("actions",) else replace(feature, meaning="joint velocity")
     keys = sorted(demo["obs"]) if "obs" in demo else []
-    parts = zip(robosuite.STATE_KEYS, robosuite.STATE_SHAPES, strict=True)
-    if all(key in keys and demo["obs"][key].shape[1:] == shape for key, shape in parts):
-        numbers[STATE] = tuple(f"obs/{key}" for key in robosuite.STATE_KEYS)
-        features[STATE] = replace(robosuite.STATE_FEATURE, dtype=_dtype(demo[numbers[STATE][0]]) or "")
-        keys = [key for key in keys if key not in robosuite.STATE_KEYS]
+    parts = schema.features[STATE].parts
+    if all(part.source in keys and demo["obs"][part.source].shape[1:] == (part.size,) for part in parts):
+        numbers[STATE] = tuple(f"obs/{part.source}" for part in parts)
+        features[STATE] = replace(schema.feature(STATE), dtype=_dtype(demo[numbers[STATE][0]]) or "")
+        keys = [key for key in keys if f"obs/{key}" not in numbers[STATE]]
+    names = {part.source: name for name in (ENVIRONMENT_STATE,) for part in schema.features[name].parts}
     for key in keys:
         dataset = demo["obs"][key]
         if len(dataset.shape) == 4 and dataset.shape[3] == 3 and dataset.dtype == np.uint8:
@@ -179,10 +183,10 @@ def _features(
         elif len(dataset.shape) == 4 or _dtype(dataset) is None:
             left_out.append(f"obs/{key}")  # depth of the renderer, in its own non-metric unit, and the like
         else:
-            name = ENVIRONMENT_STATE if key == robosuite.OBJECT_KEY else f"observation.{key}"
+            name = names.get(key, f"observation.{key}")
             shape = tuple(dataset.shape[1:]) or (1,)
             numbers[name] = (f"obs/{key}",)
-            features[name] = robosuite.observation_feature(key, _dtype(dataset) or "", shape)
+            features[name] = _observation_feature(schema, key, _dtype(dataset) or "", shape)
     _add_records(demo, numbers, features, left_out, states=options["states"])
     return numbers, images, features, left_out
 
@@ -198,7 +202,7 @@ def _add_records(
     """Add what lies beside the observations: rewards, dones, the simulator's state, and what else is recorded."""
     import h5py
 
-    renamed = {"rewards": "next.reward", "dones": "next.done", "states": robosuite.SIMULATOR_STATE}
+    renamed = {"rewards": "next.reward", "dones": "next.done", "states": _SIMULATOR_STATE}
     for key, dataset in demo.items():
         if not isinstance(dataset, h5py.Dataset) or key in numbers[ACTION]:
             continue
@@ -209,6 +213,39 @@ def _add_records(
         name = renamed.get(key, f"observation.{key}")
         numbers[name] = (key,)
         features[name] = Feature(dtype=_dtype(dataset) or "", shape=tuple(dataset.shape[1:]) or (1,))
+
+
+def _observation_feature(schema: EmbodimentSchema, key: str, dtype: str, shape: tuple[int, ...]) -> Feature:
+    """Describe an observation as the schema describes robot0's; unknown ones get type and shape alone."""
+    for name in schema.features:
+        tail = name.removeprefix(_ANY_ARM)
+        if tail != name and key.endswith(tail):
+            known = schema.feature(name)
+            if not known.names or shape == known.shape:
+                return replace(known, dtype=dtype, shape=shape)
+    return Feature(dtype=dtype, shape=shape)
+
+
+def _action_feature(
+    schema: EmbodimentSchema, dtype: str, shape: tuple[int, ...], environment: Mapping[str, Any]
+) -> Feature:
+    """Describe the action of a one-armed robot under OSC_POSE; others get type and shape alone.
+
+    Args:
+        schema: robosuite's.
+        dtype: Storage type.
+        shape: Shape of one action.
+        environment: The arguments of the environment (robomimic's env_kwargs, robosuite's env_info).
+    """
+    controller = environment.get("controller_configs")
+    if isinstance(controller, Sequence) and not isinstance(controller, str) and len(controller) == 1:
+        controller = controller[0]
+    if not isinstance(controller, Mapping) or controller.get("type") != "OSC_POSE":
+        return Feature(dtype=dtype, shape=shape)
+    if shape not in ((6,), (7,)):
+        return Feature(dtype=dtype, shape=shape)
+    choice = "osc_pose_delta" if controller.get("control_delta", True) else "osc_pose_absolute"
+    return replace(schema.action(choice + ("" if shape == (7,) else "_without_gripper")), dtype=dtype)
 
 
 def _frames(demo: Any, key: str, encoding: str) -> Iterator[bytes]:

@@ -22,8 +22,8 @@ import gymnasium
 import numpy as np
 import pymunk
 
-from robot_datasets.features import ACTION, ENVIRONMENT_STATE, STATE, Feature
-from robot_datasets.schemas import pusht as schema
+from robot_datasets.features import ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
+from robot_datasets.schemas import load_schema
 from robot_sim.actions import checked_action
 from robot_sim.spaces import observation_space
 from robot_sim.task import Observation, TaskEnv, TaskSpec
@@ -53,10 +53,12 @@ _KEYPOINT_SHIFTS = (
 )
 BLOCK_KEYPOINTS = np.array(_KEYPOINT_PIXELS) + np.array(_KEYPOINT_SHIFTS)
 
+SCHEMA = load_schema("pusht")
 #: The same features as the published demonstrations have after conversion.
-FEATURES: Mapping[str, Feature] = {name: schema.FEATURES[name] for name in (STATE, ENVIRONMENT_STATE)}
-ACTION_FEATURE = schema.FEATURES[ACTION]
-IMAGE = schema.IMAGE
+FEATURES: Mapping[str, Feature] = {name: SCHEMA.feature(name) for name in (STATE, ENVIRONMENT_STATE)}
+ACTION_FEATURE = SCHEMA.action()
+IMAGE = IMAGE_PREFIX + "top"
+FPS = 10.0
 IMAGE_FEATURE = Feature(dtype="uint8", shape=(96, 96, 3))
 
 
@@ -164,12 +166,12 @@ class PushT(TaskEnv):
             name="pusht",
             observation=features,
             action=ACTION_FEATURE,
-            fps=schema.FPS,
+            fps=FPS,
             max_steps=300,
             score="max_reward",
             seed_start=100_000,
-            embodiment=schema.EMBODIMENT,
-            instruction=schema.TASK,
+            embodiment=SCHEMA.robot,
+            instruction=SCHEMA.task,
         )
         self.observation_space = observation_space(features)
         self.action_space = gymnasium.spaces.Box(0.0, 512.0, (2,), np.float32)
