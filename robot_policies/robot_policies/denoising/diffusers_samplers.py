@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from robot_policies.configuration import ConfigError
+from robot_policies.denoising.guidance import Guidance
 from robot_policies.denoising.processes import DiffusionProcess, Process
 from robot_policies.denoising.samplers import (
     Network,
@@ -72,8 +74,12 @@ class DiffusersSampler:
     def __init__(self, config: DiffusersConfig) -> None:
         self.config = config
 
-    def __call__(self, network: Network, process: Process, noise: NoiseSource) -> tuple[Tensor, int]:
+    def __call__(
+        self, network: Network, process: Process, noise: NoiseSource, guidance: Guidance | None = None
+    ) -> tuple[Tensor, int]:
         """Sample a chunk; see `robot_policies.denoising.samplers.StepSampler`."""
+        if guidance is not None:
+            raise ConfigError("diffusers' schedulers cannot be guided; use sampler=ddim or sampler=dpmpp_2m")
         check_fit(self.config, process, (DiffusionProcess,))
         assert isinstance(process, DiffusionProcess)
         process.grid_steps(self.config.steps)  # validates the number of steps

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robot_policies.configuration import ConfigError, Registry
+from robot_policies.denoising.guidance import Guidance
 from robot_policies.denoising.processes import DiffusionProcess, EdmProcess, Levels, Process
 from robot_policies.policy import Generators, draw_normal
 
@@ -44,7 +45,9 @@ class Sampler(Protocol):
         """The sampler's options."""
         ...
 
-    def __call__(self, network: Network, process: Process, noise: NoiseSource) -> tuple[Tensor, int]:
+    def __call__(
+        self, network: Network, process: Process, noise: NoiseSource, guidance: Guidance | None = None
+    ) -> tuple[Tensor, int]:
         """Sample a chunk (B, T, A) in normalised units."""
         ...
 
@@ -199,13 +202,16 @@ class StepSampler:
     def __init__(self, rule: StepRule, config: SamplerConfig, *, fits: tuple[type, ...] = ()) -> None:
         self.rule, self.config, self.fits = rule, config, fits
 
-    def __call__(self, network: Network, process: Process, noise: NoiseSource) -> tuple[Tensor, int]:
+    def __call__(
+        self, network: Network, process: Process, noise: NoiseSource, guidance: Guidance | None = None
+    ) -> tuple[Tensor, int]:
         """Sample a chunk.
 
         Args:
             network: Maps network input (B, T, A) and time (B,) to an output (B, T, A).
             process: Process the network was trained on.
             noise: Source of standard normal noise (B, T, A).
+            guidance: What the chunk has to agree with; each network call is then differentiated, too.
 
         Returns:
             The chunk (B, T, A) in normalised units and the number of network calls.
@@ -221,8 +227,13 @@ class StepSampler:
             nonlocal calls
             calls += 1
             here = Levels(levels.alpha[i], levels.sigma[i], levels.time[i])
-            output = network(process.network_input(x, here), here.time.expand(x.shape[0]))
-            return clip(process.recover(output, x, here), self.config.clip)
+
+            def estimate(x: Tensor) -> Tensor:
+                output = network(process.network_input(x, here), here.time.expand(x.shape[0]))
+                return process.recover(output, x, here)
+
+            data = estimate(x) if guidance is None else guidance(estimate, x, here)
+            return clip(data, self.config.clip)
 
         start = noise() * (process.initial_scale * self.config.temperature)
         return clip(self.rule(denoise, start, levels, noise), self.config.clip), calls
