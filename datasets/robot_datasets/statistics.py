@@ -99,21 +99,18 @@ class PixelStatistics:
     @classmethod
     def of(cls, frames: Iterable[np.ndarray], *, dtype: str, channels: int) -> PixelStatistics:
         """Compute over frames (H, W, C), which may differ in size; depth is binned by 16 units."""
-        bins = histogram_bins(dtype)
-        width = np.iinfo(dtype).max // bins + 1
-        histogram = np.zeros((channels, bins), dtype=np.uint32)
-        parts = []
+        bins, levels = histogram_bins(dtype), np.iinfo(dtype).max + 1
+        counts = np.zeros((channels, levels), dtype=np.int64)
         for frame in frames:
             pixels = frame.reshape(-1, channels)
             for channel in range(channels):
-                histogram[channel] += np.bincount(pixels[:, channel] // width, minlength=bins).astype(
-                    np.uint32
-                )
-            parts.append(_moments(pixels))
-        if not parts:
+                counts[channel] += np.bincount(pixels[:, channel], minlength=levels)
+        if not counts.any():
             raise DatasetError("pixel statistics need at least one frame, got none")
-        table = merge_moments(np.stack(parts))
-        table[5:] = histogram_quantiles(histogram, width)
+        histogram = counts.reshape(channels, bins, levels // bins).sum(axis=2).astype(np.uint32)
+        table = np.empty((len(STATISTICS), channels))
+        table[:5] = _counted_moments(counts)
+        table[5:] = histogram_quantiles(histogram, levels // bins)
         return cls(table, histogram)
 
 
@@ -164,9 +161,12 @@ def _exact(values: np.ndarray) -> np.ndarray:
     return table
 
 
-def _moments(pixels: np.ndarray) -> np.ndarray:
-    table = np.full((len(STATISTICS), pixels.shape[1]), np.nan)
-    values = pixels.astype(np.float64)
-    table[0] = len(pixels)
-    table[1:5] = values.min(axis=0), values.max(axis=0), values.mean(axis=0), values.std(axis=0)
-    return table
+def _counted_moments(counts: np.ndarray) -> np.ndarray:
+    """Count, min, max, mean and std (5, C) of integers 0, 1, ... of which there are `counts` (C, L)."""
+    values = np.arange(counts.shape[1], dtype=np.float64)
+    total = counts.sum(axis=1)
+    mean = counts @ values / total
+    deviation = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(axis=1) / total)
+    low = (counts > 0).argmax(axis=1)
+    high = counts.shape[1] - 1 - (counts[:, ::-1] > 0).argmax(axis=1)
+    return np.stack([total, low, high, mean, deviation])
