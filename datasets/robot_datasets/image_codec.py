@@ -15,6 +15,14 @@ from robot_datasets.errors import DatasetError, unknown_name
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 ENCODINGS = ("jpeg", "png", "raw")
+"""What frames can be encoded to."""
+
+JPEG_BGR = "jpeg_bgr"
+"""JPEG or PNG frames whose red and blue are exchanged, as some recorders write them; decoding puts them right."""
+
+STORED_ENCODINGS = (*ENCODINGS, JPEG_BGR)
+"""What frames of a store can be."""
+
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -48,18 +56,20 @@ def frame_size(frame: BytesLike) -> tuple[int, int]:
     raise DatasetError(f"frame of {len(frame)} bytes is neither JPEG nor PNG; declare the encoding 'raw'")
 
 
-def decode_frame(frame: BytesLike, *, out: np.ndarray | None = None) -> np.ndarray:
+def decode_frame(frame: BytesLike, *, out: np.ndarray | None = None, swapped: bool = False) -> np.ndarray:
     """Decode one JPEG or PNG frame to (H, W, C), uint8 RGB or uint16 depth.
 
     Args:
         frame: The encoded bytes.
         out: Optional C-contiguous (H, W, C) array to fill and return.
+        swapped: Red and blue are exchanged in the frame; the result is RGB all the same.
     """
     encoding = sniff_encoding(frame)
     if encoding == "jpeg":
-        return _decode_jpeg(frame, out)
+        return _decode_jpeg(frame, out, "BGR" if swapped else "RGB")
     if encoding == "png":
-        return _place(_decode_png(frame), out)
+        pixels = _decode_png(frame)
+        return _place(pixels[..., ::-1] if swapped and pixels.shape[2] == 3 else pixels, out)
     raise DatasetError(f"frame of {len(frame)} bytes is neither JPEG nor PNG; declare the encoding 'raw'")
 
 
@@ -94,18 +104,18 @@ def encode_frame(image: np.ndarray, encoding: str, *, quality: int = 95) -> byte
     raise DatasetError(unknown_name("image encoding", encoding, ENCODINGS))
 
 
-def _decode_jpeg(frame: BytesLike, out: np.ndarray | None) -> np.ndarray:
+def _decode_jpeg(frame: BytesLike, out: np.ndarray | None, order: str) -> np.ndarray:
     import simplejpeg
 
     try:
         if out is None:
-            return simplejpeg.decode_jpeg(frame, colorspace="RGB")
+            return simplejpeg.decode_jpeg(frame, colorspace=order)
         size = frame_size(frame)
         if (*size, 3) != out.shape:
             raise DatasetError(
                 f"frame is {size[0]}x{size[1]}x3, expected {out.shape}; sizes vary in this feature"
             )
-        simplejpeg.decode_jpeg(frame, colorspace="RGB", buffer=out)
+        simplejpeg.decode_jpeg(frame, colorspace=order, buffer=out)
         return out
     except (ValueError, KeyError) as error:  # KeyError: the header ends too early
         raise DatasetError(f"JPEG frame of {len(frame)} bytes does not decode: {error}") from error

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_datasets.features import Feature
-from robot_datasets.image_codec import decode_raw, encode_frame
 from robot_datasets.store import EpisodeStore
+from robot_datasets.store.frames import standard_frame
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -173,15 +173,11 @@ def _array(values: np.ndarray, feature: Feature) -> Any:
 
 
 def _frames(store: EpisodeStore, name: str, first: int, last: int, step: int) -> Any:
-    """Return frames as LeRobot keeps them in tables; encoded ones pass through, raw pixels become PNG."""
+    """Return frames as LeRobot keeps them in tables; what other readers would decode wrongly becomes PNG."""
     import pyarrow as pa
 
     column, rows = store.images(name), []
     for offset, frame in enumerate(column.encoded_many(np.arange(first, last))):
-        if column.encoding == "raw":
-            pixels = decode_raw(frame, column.feature.dtype, column.feature.shape)
-            encoded = encode_frame(pixels, "png")
-        else:
-            encoded = bytes(frame)
+        encoded = standard_frame(frame, column.feature, column.encoding)
         rows.append({"bytes": encoded, "path": f"frame_{step + offset:06d}.png"})
     return pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))

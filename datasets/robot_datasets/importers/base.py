@@ -81,7 +81,8 @@ class Plan:
         fps: Rate of the steps [Hz].
         embodiment: Robot name; empty if unknown.
         checksum: A hash that changes when the source changes; cheap rather than perfect.
-        image_encodings: ``"jpeg"``, ``"png"`` or ``"raw"`` per image feature.
+        image_encodings: ``"jpeg"``, ``"png"``, ``"raw"`` or, if red and blue are exchanged in the source's
+            frames, ``"jpeg_bgr"`` per image feature.
         rejected: Episodes found unusable while planning.
         notes: Further facts worth recording, JSON-ready.
         context: Anything `episodes` needs besides, picklable; not recorded.

@@ -11,7 +11,7 @@ import numpy as np
 from robot_datasets.episode import Episode, EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import Feature
-from robot_datasets.image_codec import BytesLike, decode_frame, decode_raw, frame_size
+from robot_datasets.image_codec import JPEG_BGR, BytesLike, decode_frame, decode_raw, encode_frame, frame_size
 from robot_datasets.statistics import PixelStatistics
 from robot_datasets.store.blob import BlobWriter
 from robot_datasets.store.layout import StoreSpec
@@ -94,13 +94,20 @@ def check_frame(frame: BytesLike, feature: Feature, encoding: str) -> None:
 def decode_as(
     frame: BytesLike, feature: Feature, encoding: str, *, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Decode to (H, W, C) of the feature's type; `DatasetError` if the pixels are of another kind."""
+    """Decode to (H, W, C) of the feature's type, RGB; `DatasetError` if the pixels are of another kind."""
     if encoding == "raw":
         return decode_raw(frame, feature.dtype, feature.shape, out=out)
-    pixels = decode_frame(frame, out=out)
+    pixels = decode_frame(frame, out=out, swapped=encoding == JPEG_BGR)
     if (pixels.dtype, pixels.shape[2]) != (np.dtype(feature.dtype), feature.shape[2]):
         raise DatasetError(
             f"frame decodes to {pixels.dtype} with {pixels.shape[2]} channels, "
             f"expected {feature.dtype} with {feature.shape[2]}"
         )
     return pixels
+
+
+def standard_frame(frame: BytesLike, feature: Feature, encoding: str) -> bytes:
+    """Return bytes that any reader decodes to the right colours: the frame itself, or else a PNG of its pixels."""
+    if encoding in ("raw", JPEG_BGR):
+        return encode_frame(decode_as(frame, feature, encoding), "png")
+    return bytes(frame)

@@ -19,7 +19,7 @@ class ImageColumn:
     Attributes:
         name: Feature name.
         feature: What the frames are; sizes of 0 vary.
-        encoding: ``"jpeg"``, ``"png"`` or ``"raw"``.
+        encoding: One of `robot_datasets.image_codec.STORED_ENCODINGS`; `decode` takes care of it.
         offsets: Frame i is bytes ``offsets[i]`` to ``offsets[i + 1]`` of the payload, (T + 1,) int64.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import DEPTH_PREFIX, IMAGE_PREFIX, Feature, camera_name, is_image
-from robot_datasets.image_codec import ENCODINGS
+from robot_datasets.image_codec import JPEG_BGR, STORED_ENCODINGS
 
 FORMAT = 1
 """Version of the layout; a reader refuses stores of a newer one."""
@@ -62,8 +62,8 @@ class StoreSpec:
         embodiment: Robot name, e.g. ``"franka"``; empty if unknown.
         source: Where the data came from, JSON-ready.
         conversion: How it was converted (importer, version, options, checksum), JSON-ready.
-        encodings: Encoding of each image feature, one of `ENCODINGS`; frames of a feature that is not
-            ``raw`` carry their own magic bytes, so JPEG and PNG may be mixed and the commoner is named.
+        encodings: Encoding of each image feature, one of `STORED_ENCODINGS`; frames of a feature that is
+            not ``raw`` carry their own magic bytes, so JPEG and PNG may be mixed and the commoner is named.
     """
 
     features: Mapping[str, Feature]
@@ -81,8 +81,8 @@ class StoreSpec:
         for name, encoding in self.encodings.items():
             if name not in self.image_features:
                 raise DatasetError(unknown_name("image feature", name, self.image_features))
-            if encoding not in ENCODINGS:
-                raise DatasetError(unknown_name("image encoding", encoding, ENCODINGS))
+            if encoding not in STORED_ENCODINGS:
+                raise DatasetError(unknown_name("image encoding", encoding, STORED_ENCODINGS))
         for name in self.features:
             _check_feature(name, self.features[name], self.encodings.get(name, ""))
 
@@ -155,5 +155,7 @@ def _check_feature(name: str, feature: Feature, encoding: str) -> None:
         raise DatasetError(
             f"'{name}' is {feature.dtype} {feature.shape}; expected {expected[0]} (height, width, {expected[1]})"
         )
+    if encoding == JPEG_BGR and not name.startswith(IMAGE_PREFIX):
+        raise DatasetError(f"'{name}' is stored as {JPEG_BGR}, which is for colour; depth is png or raw")
     if encoding == "raw" and 0 in feature.shape:
         raise DatasetError(f"'{name}' is stored raw, so its size must be fixed, got {feature.shape}")

@@ -63,7 +63,7 @@ class EpisodeStoreWriter:
             embodiment: Robot name; empty if unknown.
             source: Where the data came from, JSON-ready; no absolute paths, they are not reproducible.
             conversion: How it is made (importer, version, options, checksum), JSON-ready.
-            image_encodings: ``"jpeg"``, ``"png"`` or ``"raw"`` per image feature; ``"png"`` if left out.
+            image_encodings: One of `STORED_ENCODINGS` per image feature; ``"png"`` if left out.
                 Frames may mix JPEG and PNG; raw is for all frames or none.
             overwrite: Replace a finished store at `path`, and discard an unfinished one of other arguments.
             image_chunk_bytes: Size of the payload files [bytes].
