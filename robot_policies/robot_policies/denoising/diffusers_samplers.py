@@ -32,11 +32,11 @@ class DiffusersConfig(SamplerConfig):
     """Options of a diffusers scheduler.
 
     Attributes:
-        scheduler: ``ddpm``, ``ddim`` or ``dpmpp_2m``. The last one has no clipping in diffusers; `clip`
-            then bounds the result only.
+        scheduler: ``ddpm``, ``ddim``, or DPM-Solver++ as in our samplers' names. The last ones have no clipping in
+            diffusers; `clip` then bounds the result only.
     """
 
-    scheduler: Literal["ddpm", "ddim", "dpmpp_2m"] = "ddim"
+    scheduler: Literal["ddpm", "ddim", "dpmpp_1", "dpmpp_2m", "dpmpp_1_sde", "dpmpp_2m_sde"] = "ddim"
 
 
 def make_scheduler(config: DiffusersConfig, process: DiffusionProcess) -> Any:
@@ -61,8 +61,8 @@ def make_scheduler(config: DiffusersConfig, process: DiffusionProcess) -> Any:
         return DDIMScheduler(**common, **clipping, set_alpha_to_one=True, steps_offset=0)
     return DPMSolverMultistepScheduler(
         **common,
-        algorithm_type="dpmsolver++",
-        solver_order=2,
+        algorithm_type="sde-dpmsolver++" if config.scheduler.endswith("_sde") else "dpmsolver++",
+        solver_order=1 if config.scheduler.startswith("dpmpp_1") else 2,
         final_sigmas_type="zero",
         lower_order_final=True,
     )

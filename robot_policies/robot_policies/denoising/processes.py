@@ -25,6 +25,10 @@ import torch
 from torch import Tensor
 
 from robot_policies.configuration import ConfigError, Registry
+from robot_policies.denoising.schedules import BetaSchedule, Spacing, betas, sigma_grid
+
+FINE = 1000
+"""Levels of the finest grid of a continuous process."""
 
 
 class Levels(NamedTuple):
@@ -73,15 +77,9 @@ class Process(Protocol):
         """Return steps + 1 levels from the noisiest one down to clean data."""
         ...
 
-
-def squared_cosine_betas(steps: int, max_beta: float = 0.999) -> Tensor:
-    """Cosine schedule of Nichol & Dhariwal (2021), diffusers' ``squaredcos_cap_v2``; (steps,) float32."""
-
-    def alpha_bar(t: float) -> float:
-        return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    betas = [min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), max_beta) for i in range(steps)]
-    return torch.tensor(betas, dtype=torch.float32)
+    def finest_grid(self) -> Levels:
+        """Return a grid that holds every level the network knows, or many of them if they are not discrete."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,15 +89,19 @@ class DiffusionProcessConfig:
     Attributes:
         train_steps: Number of diffusion steps K.
         prediction: Parameterisation of the network.
-        beta_schedule: ``squared_cosine`` (Diffusion Policy) or ``linear`` (1e-4 to 0.02; DDPM).
+        beta_schedule: ``squared_cosine`` (Diffusion Policy) or ``linear`` (1e-4 to 0.02; DDPM), which takes about
+            a thousand steps to arrive at noise.
         spacing: Which of the K steps a shorter grid uses, as named in diffusers: ``leading`` (Diffusion
             Policy's DDIM; starts below the noisiest step) or ``trailing`` (starts at it).
     """
 
     train_steps: int = 100
     prediction: Literal["epsilon", "sample", "v"] = "epsilon"
-    beta_schedule: Literal["squared_cosine", "linear"] = "squared_cosine"
+    beta_schedule: BetaSchedule = "squared_cosine"
     spacing: Literal["leading", "trailing"] = "leading"
+
+
+MOST_DATA_IN_NOISE = 0.2
 
 
 class DiffusionProcess:
@@ -109,11 +111,13 @@ class DiffusionProcess:
         if config.train_steps < 1:
             raise ConfigError(f"policy.process.train_steps must be >= 1, got {config.train_steps}")
         self.config = config
-        if config.beta_schedule == "linear":
-            betas = torch.linspace(1e-4, 0.02, config.train_steps)
-        else:
-            betas = squared_cosine_betas(config.train_steps)
-        alpha_bar = torch.cumprod(1.0 - betas, dim=0)
+        alpha_bar = torch.cumprod(1.0 - betas(config.beta_schedule, config.train_steps), dim=0)
+        left = float(alpha_bar[-1].sqrt())
+        if left > MOST_DATA_IN_NOISE:
+            raise ConfigError(
+                f"policy.process: {config.train_steps} steps of a {config.beta_schedule} schedule leave {left:.2f} of "
+                f"the data in what sampling takes for noise; use more train_steps (DDPM: 1000) or squared_cosine"
+            )
         self.alphas, self.sigmas = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     @property
@@ -164,6 +168,10 @@ class DiffusionProcess:
             torch.cat([k.float(), zero]),
         )
 
+    def finest_grid(self) -> Levels:
+        """All K levels."""
+        return self.grid(self.config.train_steps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EdmProcessConfig:
@@ -173,8 +181,7 @@ class EdmProcessConfig:
         sigma_data: Standard deviation of the normalised data.
         sigma_min: Smallest noise level of the sampling grid.
         sigma_max: Largest noise level of the sampling grid.
-        spacing: Levels of the sampling grid: ``karras``, ``exponential`` (evenly spaced in ln(sigma)) or
-            ``linear``.
+        spacing: Levels of the sampling grid; see `robot_policies.denoising.schedules`.
         rho: Curvature of Karras' grid; larger spends more steps at small noise.
         training_levels: Distribution of ln(sigma) in training: ``log_normal`` (Karras et al.), or
             ``log_logistic``, truncated to [sigma_min, sigma_max] (BESO; Reuss et al., 2023).
@@ -189,7 +196,7 @@ class EdmProcessConfig:
     rho: float = 5.0
     sigma_median: float = 0.5
     sigma_log_std: float = 1.08
-    spacing: Literal["karras", "exponential", "linear"] = "karras"
+    spacing: Spacing = "karras"
     training_levels: Literal["log_normal", "log_logistic"] = "log_normal"
     sigma_log_scale: float = 0.5
 
@@ -249,20 +256,17 @@ class EdmProcess:
         return c_skip * x + c_out * output
 
     def grid(self, steps: int) -> Levels:
-        """Levels from sigma_max to sigma_min, then 0; on Karras' grid sigma^(1/rho) falls linearly."""
+        """Levels from sigma_max to sigma_min, then 0."""
         if steps < 1:
             raise ConfigError(f"sampler.steps must be >= 1, got {steps}")
-        c = self.config
-        ramp = torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.zeros(1).double()
-        if c.spacing == "exponential":
-            sigma = (c.sigma_max * (c.sigma_min / c.sigma_max) ** ramp).float()
-        else:
-            rho = c.rho if c.spacing == "karras" else 1.0
-            high, low = c.sigma_max ** (1 / rho), c.sigma_min ** (1 / rho)
-            sigma = ((high + ramp * (low - high)) ** rho).float()
-        zero = torch.zeros(1)
+        c, zero = self.config, torch.zeros(1)
+        sigma = sigma_grid(c.spacing, steps, sigma_min=c.sigma_min, sigma_max=c.sigma_max, rho=c.rho)
         sigmas = torch.cat([sigma, zero])
         return Levels(torch.ones_like(sigmas), sigmas, torch.cat([10 * sigma.log(), zero]))
+
+    def finest_grid(self) -> Levels:
+        """A thousand levels."""
+        return self.grid(FINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +316,10 @@ class FlowProcess:
             raise ConfigError(f"sampler.steps must be >= 1, got {steps}")
         t = torch.linspace(1, 0, steps + 1)
         return Levels(1 - t, t, 100 * t)
+
+    def finest_grid(self) -> Levels:
+        """A thousand levels."""
+        return self.grid(FINE)
 
 
 processes: Registry[Process] = Registry("noise process")
