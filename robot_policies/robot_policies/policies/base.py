@@ -29,12 +29,15 @@ class NetworkPolicyConfig:
         image_encoder: Encoder of each camera; needed if the policy sees images.
         normalization: ``min_max``, ``z_score`` or ``identity`` by feature name, ``default`` for the rest.
         mask_padding: Leave steps that only repeat an episode's edge out of the loss.
+        observation_noise: Standard deviation of the noise on low-dimensional observations in training, in
+            normalised units (min-max: the range is 2 wide).
     """
 
     network: Mapping[str, Any]
     image_encoder: Mapping[str, Any] | None = None
     normalization: Mapping[str, Any] = field(default_factory=lambda: {"default": "min_max"})
     mask_padding: bool = False
+    observation_noise: float = 0.0
 
     @property
     def bounded_actions(self) -> bool:
@@ -55,7 +58,7 @@ class NetworkPolicy(Policy):
         super().__init__(spec)
         dims = {name: f.shape[0] for name, f in spec.observation.items() if not is_image(name)}
         self.normalizer = Normalizer({**dims, ACTION: spec.action_dim}, config.normalization, stats)
-        self.encoder = ObservationEncoder(spec, config.image_encoder)
+        self.encoder = ObservationEncoder(spec, config.image_encoder, noise=config.observation_noise)
         context = NetworkContext(
             action_dim=spec.action_dim,
             horizon=spec.horizon,
