@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from robot_datasets.errors import DatasetError
@@ -16,7 +17,7 @@ def _random_joints(arm: SerialArm, n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-2.0, 2.0, (n, len(arm.links)))
 
 
-def _pose(position: list[float], rotation_vector: list[float]) -> np.ndarray:
+def _pose(position: ArrayLike, rotation_vector: ArrayLike) -> np.ndarray:
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_rotvec(rotation_vector).as_matrix()
     pose[:3, 3] = position
