@@ -28,7 +28,9 @@ VP_LAST_TIME = 1e-3
 
 def betas(schedule: BetaSchedule, steps: int) -> Tensor:
     """Variance that each of DDPM's steps adds, (steps,) float32."""
-    return squared_cosine_betas(steps) if schedule == "squared_cosine" else torch.linspace(1e-4, 0.02, steps)
+    if schedule == "squared_cosine":
+        return squared_cosine_betas(steps)
+    return torch.linspace(1e-4, 0.02, steps, device="cpu")
 
 
 def squared_cosine_betas(steps: int, max_beta: float = 0.999) -> Tensor:
@@ -38,7 +40,7 @@ def squared_cosine_betas(steps: int, max_beta: float = 0.999) -> Tensor:
         return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
 
     values = [min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), max_beta) for i in range(steps)]
-    return torch.tensor(values, dtype=torch.float32)
+    return torch.tensor(values, dtype=torch.float32, device="cpu")
 
 
 def sigma_grid(spacing: Spacing, steps: int, *, sigma_min: float, sigma_max: float, rho: float) -> Tensor:
