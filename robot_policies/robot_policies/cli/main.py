@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command("show what an episode store holds", "data", "run_inspect"),
     "check": Command("read every byte of a store and report what is wrong with it", "data", "run_check"),
     "stats": Command("print the statistics of a store's features", "data", "run_stats"),
+    "schema": Command("list or print what the arrays of known robots mean", "schema"),
     "generate": Command("record a scripted expert in simulation into an episode store", "generate"),
     "train": Command("train a policy on one or more stores; resumes where it stopped", "train"),
     "eval": Command("judge a checkpoint on held-out seeds in simulation", "evaluate", "run"),
