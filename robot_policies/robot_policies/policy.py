@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robot_policies.configuration import ConfigError
 from robot_policies.spec import PolicySpec, SpecError
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -51,6 +52,21 @@ class ActionChunk:
     energy: Tensor | None = None
     samples: Tensor | None = None
     predicted_frames: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningPlan:
+    """What a new chunk has to agree with; see `robot_policies.execution.executor.Continuation`.
+
+    Attributes:
+        actions: (B, T_p, A) in physical units, aligned with the chunk: index T_o - 1 is the action for now.
+        weights: (B, T_p) in [0, 1]; a row of zeros is free.
+        limit: Largest gain of the guidance.
+    """
+
+    actions: Tensor
+    weights: Tensor
+    limit: float
 
 
 class Policy(nn.Module, ABC):
@@ -87,6 +103,24 @@ class Policy(nn.Module, ABC):
         Raises:
             SpecError: An observation feature is missing or has another shape.
         """
+
+    def continue_chunk(
+        self,
+        observation: Mapping[str, Tensor],
+        plan: RunningPlan,
+        *,
+        goal: Mapping[str, Tensor] | None = None,
+        generator: Generators = None,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> ActionChunk:
+        """Predict a chunk that continues a plan, for real-time chunking; otherwise as `predict_chunk`.
+
+        Raises:
+            ConfigError: This policy cannot.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot continue a running plan; use executor.continuation=none"
+        )
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Optimiser groups; biases, norms and embeddings are not decayed in transformers."""

@@ -10,6 +10,8 @@ from robot_datasets.features import Feature
 from robot_policies.checkpoint import policy_config
 from robot_policies.cli.config_groups import CONFIG_FOLDER, default_groups, find_groups, fitting_options
 from robot_policies.cli.hydra_app import compose_config
+from robot_policies.configuration import to_mapping
+from robot_policies.execution import build_executor, executors
 from robot_policies.policies import build_policy
 from robot_policies.spec import PolicySpec
 from robot_policies.training.config import RunConfig
@@ -79,6 +81,19 @@ def test_every_training_choice_builds(choice: str):
     encoder = ["policy=diffusion_unet_image_small"] if choice == "dataset=image" else []
     policy = _build(_compose("train", *image, *encoder, choice))
     assert sum(p.numel() for p in policy.parameters()) > 0
+
+
+@pytest.mark.parametrize("executor", fitting_options("executor", "eval"))
+def test_every_executor_builds(executor: str):
+    """Every executor preset is complete, and fits a policy of the usual horizons."""
+    vector = Feature(dtype="float32", shape=(7,))
+    spec = PolicySpec(
+        observation={"observation.state": vector}, action=vector,
+        n_obs_steps=2, horizon=16, n_action_steps=8, fps=10,
+    )  # fmt: skip
+    values = _compose("eval", f"executor={executor}")["executor"]
+    assert build_executor(values, spec).planned().shape == (0, 7)
+    assert set(values) - {"type"} == set(to_mapping(executors.config(values, where="executor")))
 
 
 def test_every_file_is_reached():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from robot_policies.configuration import ConfigError
 from robot_policies.evaluation.episode import ChunkRequest, EpisodeOutcome, EpisodeRunner, describe_error
 from robot_policies.execution.executor import ChunkExecutor
 from robot_policies.spec import PolicySpec
@@ -79,11 +80,18 @@ class RolloutPlan:
         spec: Features and horizons of the policy.
         executor: A fresh executor; each environment gets a copy. It is sent as an object, so that a worker
             needs no registration of executors that are not ours.
+        inference_delay: Steps that the environment goes on while a chunk is computed.
     """
 
     make_env: Callable[[], TaskEnv]
     spec: PolicySpec
     executor: ChunkExecutor
+    inference_delay: int = 0
+
+    def __post_init__(self) -> None:
+        if self.inference_delay < 0:
+            raise ConfigError(f"inference_delay: expected >= 0, got {self.inference_delay}")
+        self.executor.check_delay(self.inference_delay)
 
 
 class EnvironmentPool(Protocol):
@@ -151,7 +159,12 @@ class SlotHost:
             env = self._spare if self._spare is not None else self._plan.make_env()
             self._spare = None
             self._envs[slot] = env
-            self._runners[slot] = EpisodeRunner(env, self._plan.spec, copy.deepcopy(self._plan.executor))
+            self._runners[slot] = EpisodeRunner(
+                env,
+                self._plan.spec,
+                copy.deepcopy(self._plan.executor),
+                inference_delay=self._plan.inference_delay,
+            )
         return self._runners[slot]
 
     def _film(self, slot: int, film: Film) -> Filmed:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_policies.evaluation.observation_history import ObservationHistory
-from robot_policies.execution.executor import ChunkExecutor
+from robot_policies.execution.executor import ChunkExecutor, Continuation
 
 if TYPE_CHECKING:
     from robot_policies.spec import PolicySpec
@@ -29,10 +29,12 @@ class ChunkRequest:
     Attributes:
         step: Control step that the chunk is for.
         observation: The last T_o observations, per feature (T_o, ...).
+        continuation: What the chunk has to agree with; None if it is free.
     """
 
     step: int
     observation: dict[str, np.ndarray]
+    continuation: Continuation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +75,27 @@ class _Progress:
 
 
 class EpisodeRunner:
-    """Runs episodes in one environment, one after the other."""
+    """Runs episodes in one environment, one after the other.
 
-    def __init__(self, env: TaskEnv, spec: PolicySpec, executor: ChunkExecutor) -> None:
+    With an inference delay of d steps, the environment goes on for d steps between the observation that a chunk
+    is computed from and the step at which the executor is given it, as on a robot that cannot wait::
+
+        step         0    1    2    3    4    5    6        d = 2
+        asked        0                   4                  needs_chunk(): the request holds the observation of now
+        given        0                             6        only the first chunk is waited for
+    """
+
+    def __init__(
+        self, env: TaskEnv, spec: PolicySpec, executor: ChunkExecutor, *, inference_delay: int = 0
+    ) -> None:
         self._env = env
         self._executor = executor
         self._history = ObservationHistory(spec)
         self._max_steps = env.task_spec.max_steps
         self._ends_with_success = env.task_spec.score == "success"
         self._action_dim = spec.action_dim
+        self._inference_delay = inference_delay
+        self._pending: tuple[int, np.ndarray] | None = None
         self._progress = _Progress()
         self._running_since = 0.0
 
@@ -92,12 +106,13 @@ class EpisodeRunner:
         observation, _ = self._env.reset(seed=seed)
         self._history.reset(observation)
         self._executor.reset()
+        self._pending = None
         return self._run_to_request()
 
     def advance(self, chunk: np.ndarray) -> ChunkRequest | EpisodeOutcome:
         """Take the chunk (T_p, A) that was asked for and run until the next request or the end."""
         self._running_since = time.perf_counter()
-        self._executor.push(chunk, computed_for_step=self._executor.step)
+        self._pending = (self._executor.step, chunk)
         return self._run_to_request()
 
     def outcome(self, *, failure: str = "", failure_details: str = "") -> EpisodeOutcome:
@@ -113,15 +128,30 @@ class EpisodeRunner:
         )
 
     def _run_to_request(self) -> ChunkRequest | EpisodeOutcome:
-        while not self._executor.needs_chunk():
+        self._push_if_due()
+        while self._pending is not None or not self._executor.needs_chunk():
             action = self._executor.next_action()
             observation, reward, terminated, truncated, info = self._env.step(action)
             ended = self._note(action, float(reward), info)
             if terminated or truncated or ended:
                 return self.outcome()
             self._history.append(observation)
+            self._push_if_due()
         self._progress.wall_time_s += time.perf_counter() - self._running_since
-        return ChunkRequest(step=self._executor.step, observation=self._history.window())
+        return ChunkRequest(
+            step=self._executor.step,
+            observation=self._history.window(),
+            continuation=self._executor.continuation(),
+        )
+
+    def _push_if_due(self) -> None:
+        """Hand the chunk that is under way to the executor once its delay is over."""
+        if self._pending is None:
+            return
+        asked, chunk = self._pending
+        if asked == 0 or self._executor.step - asked >= self._inference_delay:
+            self._pending = None
+            self._executor.push(chunk, computed_for_step=asked)
 
     def _note(self, action: np.ndarray, reward: float, info: Mapping[str, Any]) -> bool:
         """Record one step; return whether the episode is over by its own rules."""

@@ -39,6 +39,7 @@ def evaluate_policy(
     workers: int = 2,
     n_envs: int | None = None,
     executor: Mapping[str, Any] | None = None,
+    inference_delay: int = 0,
     sampler: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
     policy_seed: int = 0,
@@ -57,6 +58,7 @@ def evaluate_policy(
         workers: Processes for the environments; 0 runs them in this process.
         n_envs: Environments that run side by side, which is the largest inference batch; by default 16.
         executor: Executor, ``{"type": ...}``; None executes the policy's own T_a steps of each chunk.
+        inference_delay: Steps that the environment goes on while a chunk is computed.
         sampler: Replaces the policy's sampler, e.g. ``{"type": "ddim", "steps": 8}``.
         device: Where the policy computes.
         policy_seed: Another value repeats the same initial states with other policy noise.
@@ -70,11 +72,16 @@ def evaluate_policy(
 
     Raises:
         SpecError: The task does not offer what the policy reads and writes.
-        ConfigError: No seeds, a seed twice, or an executor that does not fit.
+        ConfigError: No seeds, a seed twice, or an executor that does not fit the policy or the delay.
     """
     check_seeds(seeds)
     make_env = RegisteredTask(name=task, options=dict(task_options or {})) if isinstance(task, str) else task
-    plan = RolloutPlan(make_env=make_env, spec=policy.spec, executor=build_executor(executor, policy.spec))
+    plan = RolloutPlan(
+        make_env=make_env,
+        spec=policy.spec,
+        executor=build_executor(executor, policy.spec),
+        inference_delay=inference_delay,
+    )
     n_envs = min(len(seeds), n_envs or ENVIRONMENTS_DEFAULT)
     with open_pool(plan, workers=min(workers, n_envs), timeout_s=timeout_s) as pool:
         spec = pool.task_spec

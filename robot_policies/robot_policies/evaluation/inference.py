@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ import torch
 
 from robot_datasets.features import is_image
 from robot_policies.evaluation.episode import ChunkRequest
-from robot_policies.policy import Policy
+from robot_policies.execution.executor import ChunkExecutor, Continuation
+from robot_policies.policy import Policy, RunningPlan
+from robot_policies.spec import PolicySpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +56,48 @@ def predict(
     started = time.perf_counter()
     with torch.inference_mode():
         observation = {name: torch.from_numpy(window).to(device) for name, window in windows.items()}
-        chunk = policy.predict_chunk(observation, generator=generators, sampler=sampler)
+        plan = running_plan([request.continuation for request in requests], policy.spec, device)
+        if plan is None:
+            chunk = policy.predict_chunk(observation, generator=generators, sampler=sampler)
+        else:
+            chunk = policy.continue_chunk(observation, plan, generator=generators, sampler=sampler)
         actions = chunk.actions.float().cpu().numpy()
     return Prediction(
         chunks=actions, n_network_calls=chunk.n_network_calls, latency_s=time.perf_counter() - started
     )
 
 
-def try_prediction(policy: Policy, *, sampler: Mapping[str, Any] | None, device: torch.device) -> None:
-    """Predict once from blank observations, so that a sampler that does not fit fails before anything starts.
+def running_plan(
+    continuations: Sequence[Continuation | None], spec: PolicySpec, device: torch.device
+) -> RunningPlan | None:
+    """Stack what the rows of a batch have to agree with; None if all of them are free."""
+    given = [c for c in continuations if c is not None]
+    if not given:
+        return None
+    actions = np.zeros((len(continuations), spec.horizon, spec.action_dim), dtype=np.float32)
+    weights = np.zeros((len(continuations), spec.horizon), dtype=np.float32)
+    for row, continuation in enumerate(continuations):
+        if continuation is not None:
+            actions[row], weights[row] = continuation.actions, continuation.weights
+    return RunningPlan(
+        actions=torch.from_numpy(actions).to(device),
+        weights=torch.from_numpy(weights).to(device),
+        limit=given[0].limit,
+    )
+
+
+def try_prediction(
+    policy: Policy,
+    *,
+    sampler: Mapping[str, Any] | None,
+    device: torch.device,
+    executor: ChunkExecutor | None = None,
+) -> None:
+    """Predict once from blank observations, so that what does not fit fails before anything starts.
 
     Raises:
-        UserError: The sampler is unknown, misconfigured, or does not fit the policy.
+        UserError: The sampler is unknown, misconfigured, or does not fit the policy; or the policy cannot
+            continue a running plan as the executor wants it to.
     """
     blank: dict[str, np.ndarray] = {}
     for name, feature in policy.spec.observation.items():
@@ -75,7 +108,13 @@ def try_prediction(policy: Policy, *, sampler: Mapping[str, Any] | None, device:
             shape = (shape[2], shape[0], shape[1])
         dtype = np.uint8 if is_image(name) else np.float32
         blank[name] = np.zeros((policy.spec.n_obs_steps, *shape), dtype=dtype)
-    request = ChunkRequest(step=0, observation=blank)
+    continuation = None
+    if executor is not None:
+        trial = copy.deepcopy(executor)
+        blank_chunk = np.zeros((policy.spec.horizon, policy.spec.action_dim), dtype=np.float32)
+        trial.push(blank_chunk, computed_for_step=0)
+        continuation = trial.continuation()
+    request = ChunkRequest(step=0, observation=blank, continuation=continuation)
     predict(policy, [request], [torch.Generator().manual_seed(0)], sampler=sampler, device=device)
 
 

@@ -106,7 +106,9 @@ def protocol_table(protocol: Mapping[str, Any]) -> str:
 
 
 def executed_steps(protocol: Mapping[str, Any]) -> int:
-    """Steps of each chunk that are carried out."""
+    """Steps of each chunk that are carried out, or from one chunk to the next."""
+    if protocol["executor"]["type"] == "temporal_ensemble":
+        return max(1, protocol["executor"].get("inference_delay", 0))
     return protocol["executor"].get("n_action_steps") or protocol["horizons"]["n_action_steps"]
 
 

@@ -54,6 +54,7 @@ class EvaluationConfig:
         workers: Worker processes; 0 runs the environments in this process.
         n_envs: Environments that run side by side, the largest inference batch.
         executor: Executor, ``{"type": ...}``.
+        inference_delay: Steps that the environment goes on while a chunk is computed; 0 stops it.
         sampler: Replaces the policy's sampler; None keeps it.
         device: ``auto``, ``cpu``, ``cuda``, ...
         threads: Torch threads; None leaves torch's choice.
@@ -73,6 +74,7 @@ class EvaluationConfig:
     workers: int = 2
     n_envs: int = ENVIRONMENTS_DEFAULT
     executor: Mapping[str, Any] = field(default_factory=lambda: {"type": "receding_horizon"})
+    inference_delay: int = 0
     sampler: Mapping[str, Any] | None = None
     device: str = "auto"
     threads: int | None = None
@@ -129,12 +131,13 @@ def run_evaluation(
         torch.set_num_threads(config.threads)
     loaded = load_policy(config.checkpoint, device=device)
     name, options = _task(config.task, loaded)
-    try_prediction(loaded.policy, sampler=config.sampler, device=device)
     plan = RolloutPlan(
         make_env=RegisteredTask(name=name, options=options),
         spec=loaded.spec,
         executor=build_executor(config.executor, loaded.spec),
+        inference_delay=config.inference_delay,
     )
+    try_prediction(loaded.policy, sampler=config.sampler, device=device, executor=plan.executor)
     with open_pool(plan, workers=min(config.workers, config.episodes), timeout_s=config.timeout_s) as pool:
         task = pool.task_spec
         loaded.spec.require(task.features, fps=task.fps, who=f"task '{task.name}'")
@@ -247,7 +250,7 @@ def _protocol(
         task_options=options,
         seeds=seeds,
         spec=loaded.spec,
-        executor=_described_executor(config.executor),
+        executor=_described_executor(config.executor, config.inference_delay),
         sampler=config.sampler or default_sampler(loaded.config),
         policy_seed=config.policy_seed,
         checkpoint={
@@ -264,9 +267,10 @@ def _protocol(
     )
 
 
-def _described_executor(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The executor's configuration with every default filled in."""
-    return {"type": values["type"], **to_mapping(executors.config(values, where="executor"))}
+def _described_executor(values: Mapping[str, Any], inference_delay: int) -> dict[str, Any]:
+    """The executor's configuration with every default filled in, and the delay it had to live with."""
+    described = {"type": values["type"], **to_mapping(executors.config(values, where="executor"))}
+    return described if inference_delay == 0 else {**described, "inference_delay": inference_delay}
 
 
 def _task(task: Any, loaded: LoadedPolicy) -> tuple[str, dict[str, Any]]:

@@ -13,8 +13,8 @@ With T_o = 2, T_p = 8 and T_a = 4, `RecedingHorizon` executes four steps of ever
 
 A chunk names the step it was computed for, so a chunk that arrives `d` steps late (asynchronous inference)
 is not a special case: its first `d` actions belong to the past. An executor that blends overlapping chunks
-(temporal ensembling) wants a chunk at every step; one that continues a running plan (real-time chunking)
-wants the next chunk early and offers `planned()` for the policy to continue.
+(`robot_policies.execution.ensemble`) wants a chunk at every step; one that continues a running plan
+(`robot_policies.execution.real_time`) wants the next chunk early and offers a `Continuation` to the policy.
 """
 
 from __future__ import annotations
@@ -27,6 +27,26 @@ import numpy as np
 
 from robot_policies.configuration import ConfigError, Registry
 from robot_policies.spec import PolicySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """What the next chunk should agree with: the running plan, aligned with the chunk's own steps.
+
+    Attributes:
+        actions: (T_p, A) in physical units; index T_o - 1 is the action for now, as in a chunk.
+        weights: (T_p,) in [0, 1]: 1 where the action has been or will be carried out whatever the new chunk
+            says, 0 where the new chunk is free.
+        limit: Largest gain of the guidance towards the plan.
+    """
+
+    actions: np.ndarray
+    weights: np.ndarray
+    limit: float
+
+
+class NoActionError(RuntimeError):
+    """No chunk covers the current step."""
 
 
 @runtime_checkable
@@ -60,6 +80,17 @@ class ChunkExecutor(Protocol):
         """What the chunks so far predict from the current step on, (N, A); empty if nothing."""
         ...
 
+    def continuation(self) -> Continuation | None:
+        """What a chunk for the current step should agree with; None leaves the policy free."""
+        ...
+
+    def check_delay(self, delay: int) -> None:
+        """Raise `ConfigError` unless there is always an action if every chunk arrives `delay` steps late.
+
+        The first chunk of an episode is waited for; it does not count.
+        """
+        ...
+
     def push(self, chunk: np.ndarray, *, computed_for_step: int) -> None:
         """Take a chunk (T_p, A) whose index T_o - 1 is the action for step `computed_for_step`.
 
@@ -73,7 +104,7 @@ class ChunkExecutor(Protocol):
         """Return the action (A,) of the current step and advance by one step.
 
         Raises:
-            RuntimeError: No chunk covers the current step.
+            NoActionError: No chunk covers the current step.
         """
         ...
 
@@ -154,6 +185,17 @@ class RecedingHorizon:
         """The last chunk from the current step to its end, (N, A)."""
         return self._chunk[self._now + self._step - self._chunk_step :].copy()
 
+    def continuation(self) -> None:
+        """Nothing: every chunk starts afresh."""
+
+    def check_delay(self, delay: int) -> None:
+        """Refuse any delay: there is nothing to do while the next chunk is computed."""
+        if delay > 0:
+            raise ConfigError(
+                f"executor: receding_horizon has no action while a chunk is computed, got a delay of {delay} "
+                f"steps; use executor=real_time or executor=temporal_ensemble"
+            )
+
     def push(self, chunk: np.ndarray, *, computed_for_step: int) -> None:
         """Replace the running chunk; the part that lies before the current step is skipped."""
         chunk = check_chunk(chunk, horizon=self._horizon, action_dim=self._action_dim)
@@ -169,7 +211,7 @@ class RecedingHorizon:
     def next_action(self) -> np.ndarray:
         """Return the action (A,) of the current step and advance."""
         if self.needs_chunk():
-            raise RuntimeError(f"no chunk covers step {self._step}; push one first")
+            raise NoActionError(f"no chunk covers step {self._step}; push one first")
         action = self._chunk[self._now + self._step - self._chunk_step].copy()
         self._step += 1
         return action

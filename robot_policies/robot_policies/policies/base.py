@@ -82,10 +82,15 @@ class NetworkPolicy(Policy):
         sampler: Mapping[str, Any] | None = None,
     ) -> ActionChunk:
         """Check and encode the observation and let `predict_encoded` answer; see `Policy.predict_chunk`."""
+        encoded = self.encode_checked(observation, goal)
+        return self.predict_encoded(encoded, generator=generator, sampler=sampler)
+
+    def encode_checked(self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor] | None) -> Tensor:
+        """Check and encode the observation: (B, T_o, D); what every prediction begins with."""
         if goal is not None:
             raise ValueError(f"{type(self).__name__} is not goal-conditioned; pass goal=None")
         self.check_observation(observation)
-        return self.predict_encoded(self.encode(observation), generator=generator, sampler=sampler)
+        return self.encode(observation)
 
     @abstractmethod
     def predict_encoded(
