@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import mmap
 import os
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from robot_datasets.errors import DatasetError
+from robot_datasets.store.copying import append_file, open_at_end, write_all
 
 _MAX_MAPS = 128
 
@@ -26,8 +28,8 @@ class BlobWriter:
         self._directory = directory / "c"
         self._chunk_bytes = chunk_bytes
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO | None = None
-        self._unsynced: list[BinaryIO] = []
+        self._file: FileIO | None = None
+        self._unsynced: list[FileIO] = []
         self.size = size
         self.truncate(size)
 
@@ -36,19 +38,22 @@ class BlobWriter:
         view = memoryview(data)
         while len(view):
             room = self._chunk_bytes - self.size % self._chunk_bytes
-            if self._file is None:
-                self._file = self._path(self.size // self._chunk_bytes).open("ab")
-            self._file.write(view[:room])
-            self.size += len(view[:room])
+            write_all(self._current(), view[:room])
+            self._advance(len(view[:room]))
             view = view[room:]
-            if self.size % self._chunk_bytes == 0:
-                self._unsynced.append(self._file)
-                self._file = None
+
+    def append_file(self, source: Path, n_bytes: int) -> None:
+        """Append the first `n_bytes` of a file."""
+        done = 0
+        while done < n_bytes:
+            length = min(n_bytes - done, self._chunk_bytes - self.size % self._chunk_bytes)
+            append_file(source, done, length, self._current())
+            self._advance(length)
+            done += length
 
     def sync(self) -> None:
         """Wait until the disk has everything written."""
         for file in [*self._unsynced, *([self._file] if self._file else [])]:
-            file.flush()
             os.fsync(file.fileno())
         self._close_full()
 
@@ -89,6 +94,17 @@ class BlobWriter:
         self._close_full()
         if self._file is not None:
             self._file.close()
+            self._file = None
+
+    def _current(self) -> FileIO:
+        if self._file is None:
+            self._file = open_at_end(self._path(self.size // self._chunk_bytes))
+        return self._file
+
+    def _advance(self, n_bytes: int) -> None:
+        self.size += n_bytes
+        if self.size % self._chunk_bytes == 0 and self._file is not None:
+            self._unsynced.append(self._file)
             self._file = None
 
     def _close_full(self) -> None:

@@ -13,11 +13,18 @@ from robot_datasets.errors import DatasetError
 from robot_datasets.features import Feature
 from robot_datasets.image_codec import JPEG_BGR, BytesLike, decode_frame, decode_raw, encode_frame, frame_size
 from robot_datasets.statistics import PixelStatistics
-from robot_datasets.store.blob import BlobWriter
 from robot_datasets.store.layout import StoreSpec
 
 SAMPLED_FRAMES = 4
 """Frames per episode and camera that image statistics are taken from, evenly spaced."""
+
+
+class ByteSink(Protocol):
+    """Where encoded frames go, one after the other."""
+
+    def write(self, data: bytes) -> None:
+        """Append the bytes of one frame."""
+        ...
 
 
 class _Digest(Protocol):
@@ -33,9 +40,9 @@ class AppendedFrames:
 
 
 def append_frames(
-    episode: Episode, name: str, spec: StoreSpec, n_steps: int, blob: BlobWriter, digest: _Digest
+    episode: Episode, name: str, spec: StoreSpec, n_steps: int, sink: ByteSink, digest: _Digest
 ) -> AppendedFrames:
-    """Stream one camera's frames into `blob` and `digest`; `EpisodeError` if any is unusable."""
+    """Stream one camera's frames into `sink` and `digest`; `EpisodeError` if any is unusable."""
     who = f"episode '{episode.source_id}': {name}"
     feature, encoding = spec.features[name], spec.encodings[name]
     wanted = sampled_steps(n_steps)
@@ -51,7 +58,7 @@ def append_frames(
                 samples.append(decode_as(frame, feature, encoding))
         except DatasetError as error:
             raise EpisodeError(f"{who}, step {step}: {error}") from error
-        blob.write(frame)
+        sink.write(frame)
         digest.update(frame)
         lengths.append(len(frame))
     if len(lengths) != n_steps:

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from robot_datasets.store.copying import open_at_end, write_all
 from robot_datasets.store.layout import canonical_json
 
 
@@ -24,22 +25,40 @@ class Journal:
         good = 0
         if path.exists():
             self.entries, good = _read(path)
-        self._file = path.open("ab")
-        if self._file.tell() != good:
-            self._file.truncate(good)
-            self._file.seek(good)
+        self._file = open_at_end(path)
+        self.size = good
+        """Length of the whole lines [bytes]."""
+        self._cut()
 
-    def append(self, entry: dict[str, Any]) -> None:
-        """Write one event and wait until the disk has it."""
-        text = canonical_json(entry)
-        self._file.write(f"{zlib.crc32(text.encode()):08x} {text}\n".encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.entries.append(entry)
+    def append(self, *entries: dict[str, Any]) -> None:
+        """Write events and wait until the disk has them.
+
+        Raises:
+            OSError: The disk is full or broken; none of the events counts then.
+        """
+        lines = b"".join(_line(entry) for entry in entries)
+        try:
+            write_all(self._file, lines)
+            os.fsync(self._file.fileno())
+        except BaseException:
+            self._cut()
+            raise
+        self.size += len(lines)  # from here on they count
+        self.entries.extend(entries)
 
     def close(self) -> None:
         """Close the file; the entries stay readable."""
         self._file.close()
+
+    def _cut(self) -> None:
+        """Drop what lies behind the last whole line."""
+        self._file.truncate(self.size)
+        self._file.seek(self.size)
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    text = canonical_json(entry)
+    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from robot_datasets.errors import DatasetError
 from robot_datasets.statistics import STATISTICS, histogram_bins
+from robot_datasets.store.copying import append_file, open_at_end, write_all
 from robot_datasets.store.layout import StoreSpec
 
 
@@ -62,6 +63,19 @@ def record_blocks(spec: StoreSpec) -> list[Block]:
     return blocks
 
 
+def encode_record(
+    blocks: Sequence[Block], arrays: Mapping[tuple[str, str], np.ndarray], n_steps: int
+) -> bytes:
+    """Return the bytes of an episode's record; `arrays` holds every block by key."""
+    parts = []
+    for block in blocks:
+        array = np.ascontiguousarray(arrays[block.key], dtype=block.dtype)
+        if array.shape != block.full_shape(n_steps):
+            raise ValueError(f"{block.key} has shape {array.shape}, expected {block.full_shape(n_steps)}")
+        parts.append(array.tobytes())
+    return b"".join(parts)
+
+
 class RowSpool:
     """Appends and reads back episode records."""
 
@@ -69,7 +83,7 @@ class RowSpool:
         """Open for appending after the records of episodes of these `lengths`; the rest is cut off."""
         self._path = path
         self._blocks = list(blocks)
-        self._file = path.open("ab")
+        self._file = open_at_end(path)
         self.size = int(_sizes(self._blocks, np.asarray(lengths, dtype=np.int64)).sum())
         if path.stat().st_size < self.size:
             raise DatasetError(
@@ -84,23 +98,23 @@ class RowSpool:
 
     def append(self, arrays: Mapping[tuple[str, str], np.ndarray], n_steps: int) -> None:
         """Write one record; `arrays` holds every block by key."""
-        for block in self._blocks:
-            array = np.ascontiguousarray(arrays[block.key], dtype=block.dtype)
-            if array.shape != block.full_shape(n_steps):
-                raise ValueError(f"{block.key} has shape {array.shape}, expected {block.full_shape(n_steps)}")
-            self._file.write(array.tobytes())
+        write_all(self._file, encode_record(self._blocks, arrays, n_steps))
+        self.size += self.record_bytes(n_steps)
+
+    def append_file(self, source: Path, n_steps: int) -> None:
+        """Append the record of an episode that another process left at the beginning of a file."""
+        append_file(source, 0, self.record_bytes(n_steps), self._file)
         self.size += self.record_bytes(n_steps)
 
     def sync(self) -> None:
         """Wait until the disk has everything written."""
-        self._file.flush()
         os.fsync(self._file.fileno())
 
     def truncate(self, size: int) -> None:
         """Forget everything beyond `size` bytes."""
         self._file.close()
         os.truncate(self._path, size)
-        self._file = self._path.open("ab")
+        self._file = open_at_end(self._path)
         self.size = size
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ class Staging:
         self.root = self.target.with_name(self.target.name + ".staging")
         self.store = self.root / "store"
         self.rows = self.root / "rows.bin"
+        self.parts = self.root / "parts"
         self._replaced = self.root / "replaced"
         self._journal = self.root / "journal.jsonl"
         self._overwrite = overwrite

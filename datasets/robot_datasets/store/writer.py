@@ -8,25 +8,24 @@ depends on the episodes and their order alone, so an interrupted run ends in the
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+import contextlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from robot_datasets.episode import Episode, Segment
+from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import Feature, is_image
-from robot_datasets.statistics import FeatureStats
 from robot_datasets.store.arrays import require_zarr
 from robot_datasets.store.blob import BlobWriter
-from robot_datasets.store.frames import append_frames
-from robot_datasets.store.intake import checked_columns, checked_segments
 from robot_datasets.store.journal import Journal
 from robot_datasets.store.layout import IMAGE_CHUNK_BYTES, StoreSpec, image_path
+from robot_datasets.store.parts import EpisodePart
 from robot_datasets.store.publish import publish_store
+from robot_datasets.store.record import take_in
 from robot_datasets.store.rows import RowSpool, record_blocks
 from robot_datasets.store.staging import Staging
 
@@ -122,30 +121,40 @@ class EpisodeStoreWriter:
             EpisodeError: The episode does not fit the features, has non-finite values or damaged frames;
                 nothing of it is kept and the writer can go on.
         """
-        if episode.source_id in self._done or episode.source_id in self._quarantined:
-            raise DatasetError(
-                f"episode '{episode.source_id}' is already in the store; source ids must be unique"
-            )
-        sizes = {name: blob.size for name, blob in self._blobs.items()}
-        rows = self._rows.size
-        try:
-            entry = self._write(episode)
-            for blob in self._blobs.values():
-                blob.sync()
-            self._rows.sync()
-            self._journal.append(entry)
-        except BaseException:
-            for name, blob in self._blobs.items():
-                blob.truncate(sizes[name])
-            self._rows.truncate(rows)
-            raise
-        self._count(entry)
+        self._require_new([episode.source_id])
+        with self._undone_on_error():
+            record = take_in(episode, self.spec, self._blobs)
+            self._rows.append(record.arrays, record.n_steps)
+            self._commit([self._located(record.entry)])
+
+    def add_parts(self, parts: Sequence[EpisodePart]) -> None:
+        """Append episodes that other processes took in or set aside, all of them or none.
+
+        Raises:
+            OSError: A part cannot be read, or the store cannot be written.
+        """
+        self._require_new([part.source_id for part in parts])
+        with self._undone_on_error():
+            entries = []
+            for part in parts:
+                if part.folder is None:
+                    entries.append(dict(part.entry))
+                    continue
+                for name, blob in self._blobs.items():
+                    blob.append_file(part.images(name), part.n_image_bytes[name])
+                self._rows.append_file(part.rows, part.entry["n_steps"])
+                entries.append(self._located(part.entry))
+            self._commit(entries)
 
     def quarantine(self, source_id: str, reason: str) -> None:
         """Record that an episode was set aside, and why; it is listed in the finished store."""
-        entry = {"quarantine": source_id, "reason": reason}
-        self._journal.append(entry)
-        self._count(entry)
+        self.add_parts([EpisodePart.left_out(source_id, reason)])
+
+    def parts_folder(self) -> Path:
+        """Return an empty folder in which other processes leave parts; it is gone when the store is closed."""
+        shutil.rmtree(self._staging.parts, ignore_errors=True)
+        self._staging.parts.mkdir()
+        return self._staging.parts
 
     def publish(self) -> Path:
         """Finish the store and make it appear at `path` in one step.
@@ -168,10 +177,13 @@ class EpisodeStoreWriter:
 
     def close(self, *, keep_lock: bool = False) -> None:
         """Close all files; what was written stays for the next run."""
-        for blob in self._blobs.values():
-            blob.close()
-        self._rows.close()
-        self._journal.close()
+        if not self._closed:
+            self._closed = True
+            for blob in self._blobs.values():
+                blob.close()
+            self._rows.close()
+            self._journal.close()
+            shutil.rmtree(self._staging.parts, ignore_errors=True)
         if not keep_lock:
             self._staging.close()
 
@@ -184,6 +196,7 @@ class EpisodeStoreWriter:
         self.close()
 
     def _open_files(self, image_chunk_bytes: int) -> None:
+        self._closed = False
         self._lengths: list[int] = []
         self._n_steps = 0
         self._done: set[str] = set()
@@ -210,34 +223,35 @@ class EpisodeStoreWriter:
         self._n_steps += entry["n_steps"]
         self._done.add(entry["source_id"])
 
-    def _write(self, episode: Episode) -> dict[str, Any]:
-        columns = checked_columns(episode, self.spec)
-        n_steps = episode.n_steps
-        segments = checked_segments(episode, n_steps)
-        digest = hashlib.blake2b(digest_size=16)
-        arrays: dict[tuple[str, str], np.ndarray] = {}
-        for name, column in columns.items():
-            digest.update(name.encode() + b"\0" + column.tobytes())
-            arrays["data", name] = column
-            arrays["stats", name] = FeatureStats.of(column).to_array()
-        for name, blob in self._blobs.items():
-            frames = append_frames(episode, name, self.spec, n_steps, blob, digest)
-            arrays["length", name] = frames.lengths
-            arrays["stats", name] = frames.pixels.table
-            arrays["histogram", name] = frames.pixels.histogram
-        self._rows.append(arrays, n_steps)
-        return {
-            "source_id": episode.source_id,
-            "n_steps": n_steps,
-            "task": episode.task,
-            "success": None if episode.success is None else bool(episode.success),
-            "split": episode.split,
-            "segments": [_segment_row(s) for s in segments],
-            "warnings": list(dict.fromkeys(episode.warnings)),  # last: reading the frames may have added some
-            "checksum": digest.hexdigest(),
-            "image_bytes": {name: blob.size for name, blob in self._blobs.items()},
-        }
+    def _require_new(self, source_ids: Sequence[str]) -> None:
+        for name, count in Counter(source_ids).items():
+            if count > 1 or name in self._done or name in self._quarantined:
+                raise DatasetError(f"episode '{name}' is already in the store; source ids must be unique")
 
+    def _located(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(entry) | {"image_bytes": {name: blob.size for name, blob in self._blobs.items()}}
 
-def _segment_row(segment: Segment) -> list[Any]:
-    return [segment.start, segment.end, segment.tag, segment.text]
+    def _commit(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Make what was appended count: first the bytes reach the disk, then the journal says so."""
+        if any("quarantine" not in entry for entry in entries):
+            for blob in self._blobs.values():
+                blob.sync()
+            self._rows.sync()
+        self._journal.append(*entries)
+        for entry in entries:
+            self._count(entry)
+
+    @contextlib.contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        """Cut off what was appended within, unless the journal has it; an interruption may come at any time."""
+        sizes = {name: blob.size for name, blob in self._blobs.items()}
+        rows, journal = self._rows.size, self._journal.size
+        try:
+            yield
+        except BaseException:
+            if self._journal.size != journal:
+                raise
+            for name, blob in self._blobs.items():
+                blob.truncate(sizes[name])
+            self._rows.truncate(rows)
+            raise
