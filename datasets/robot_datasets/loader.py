@@ -29,7 +29,9 @@ class BatchDataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitems__(self, windows: Sequence[int] | Int64) -> dict[str, Any]: ...
+    def __getitems__(self, windows: Sequence[int] | Int64, draws: Int64 | None = None) -> dict[str, Any]:
+        """Return a batch; `draws` (B,) tells how often each window was read before, for what is drawn anew."""
+        ...
 
 
 class SampleOrder(Protocol):
@@ -37,6 +39,10 @@ class SampleOrder(Protocol):
 
     def samples(self, positions: Int64) -> Int64:
         """Sample number at each position."""
+        ...
+
+    def draws(self, positions: Int64) -> Int64:
+        """How often the sample at each position occurred before."""
         ...
 
 
@@ -66,6 +72,10 @@ class ShuffledOrder:
             here = epochs == epoch
             samples[here] = self._of_epoch(epoch)[offsets[here]]
         return samples
+
+    def draws(self, positions: Int64) -> Int64:
+        """Epoch of each position, (N,)."""
+        return positions // self.n
 
     def _of_epoch(self, epoch: int) -> Int64:
         if epoch != self._epoch:
@@ -109,6 +119,10 @@ class EpochOrder:
         """Sample numbers of this rank's batch at `step`, (batch_size,)."""
         return self._order.samples(step * self._per_step + self._offsets)
 
+    def draws(self, step: int) -> Int64:
+        """How often each sample of the batch was read before, (batch_size,)."""
+        return self._order.draws(step * self._per_step + self._offsets)
+
     def epoch(self, step: int) -> float:
         """Epochs completed before `step`, fractional."""
         return step * self._per_step / self.n
@@ -131,7 +145,7 @@ class Loader:
 
     def batch(self, step: int) -> dict[str, Any]:
         """The batch of one step."""
-        return self.dataset.__getitems__(self.order.batch(step))
+        return self.dataset.__getitems__(self.order.batch(step), self.order.draws(step))
 
     def batches(self, first: int, last: int) -> Generator[dict[str, Any]]:
         """Yield the batches of steps ``first <= step < last``; close the iterator to stop its thread."""
@@ -144,7 +158,8 @@ class Loader:
             ahead: deque[Future[dict[str, Any]]] = deque()
             for step in range(first, last):
                 # The order keeps a cache, so it is asked here; the thread only reads.
-                ahead.append(pool.submit(self.dataset.__getitems__, self.order.batch(step)))
+                wanted = self.order.batch(step), self.order.draws(step)
+                ahead.append(pool.submit(self.dataset.__getitems__, *wanted))
                 if len(ahead) > self._prefetch:
                     yield ahead.popleft().result()
             while ahead:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_datasets.errors import DatasetError, unknown_name
+from robot_datasets.goals import GOAL_PREFIX
 from robot_datasets.loader import BatchDataset, Int64, ShuffledOrder
 
 BLOCK = 10_000
@@ -105,7 +106,7 @@ class MixtureDataset:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitems__(self, windows: Sequence[int] | Int64) -> dict[str, Any]:
+    def __getitems__(self, windows: Sequence[int] | Int64, draws: Int64 | None = None) -> dict[str, Any]:
         """Return the batch of the given windows, numbered through all datasets."""
         numbers = np.asarray(windows, dtype=np.int64)
         source = np.searchsorted(self._ends, numbers, side="right")
@@ -113,9 +114,11 @@ class MixtureDataset:
         for k in np.unique(source):
             rows = np.flatnonzero(source == k)
             first = self._ends[k] - len(self._datasets[k])
-            part = self._datasets[k].__getitems__(numbers[rows] - first)
+            drawn = None if draws is None else draws[rows]
+            part = self._datasets[k].__getitems__(numbers[rows] - first, drawn)
             for name, value in part.items():
-                scaled = self._rescale[k][name](value) if name in self._rescale[k] else value
+                rescale = self._rescale[k].get(name.removeprefix(GOAL_PREFIX))
+                scaled = value if rescale is None else rescale(value)
                 _place(batch, name, scaled, rows, len(numbers))
         batch["dataset_index"] = source
         return batch
@@ -137,23 +140,36 @@ class MixtureOrder:
         self._quota = _quotas(np.asarray(weights, dtype=np.float64))
         self._labels = np.repeat(np.arange(len(sizes)), self._quota)
         self._orders = [ShuffledOrder(n, seed, stream=k + 1) for k, n in enumerate(sizes)]
-        self._first = np.cumsum(sizes) - np.asarray(sizes)
+        self._sizes = np.asarray(sizes, dtype=np.int64)
+        self._first = np.cumsum(self._sizes) - self._sizes
         self._seed = seed
         self._block = -1
         self._source = self._rank = np.empty(0, np.int64)
 
     def samples(self, positions: Int64) -> Int64:
         """Sample number at each position, (N,)."""
-        blocks, offsets = np.divmod(positions, BLOCK)
+        source, own = self._own(positions)
         samples = np.empty(len(positions), np.int64)
+        for k in np.unique(source):
+            rows = np.flatnonzero(source == k)
+            samples[rows] = self._first[k] + self._orders[k].samples(own[rows])
+        return samples
+
+    def draws(self, positions: Int64) -> Int64:
+        """Epoch, of the sample's own dataset, of each position, (N,)."""
+        source, own = self._own(positions)
+        return own // self._sizes[source]
+
+    def _own(self, positions: Int64) -> tuple[Int64, Int64]:
+        """Dataset of each position, and the position in that dataset's own order."""
+        blocks, offsets = np.divmod(positions, BLOCK)
+        source, own = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
         for block in np.unique(blocks):
             here = np.flatnonzero(blocks == block)
-            source, rank = self._of_block(int(block))
-            for k in np.unique(source[offsets[here]]):
-                rows = here[source[offsets[here]] == k]
-                own = block * self._quota[k] + rank[offsets[rows]]
-                samples[rows] = self._first[k] + self._orders[k].samples(own)
-        return samples
+            of_block, rank = self._of_block(int(block))
+            source[here] = of_block[offsets[here]]
+            own[here] = block * self._quota[source[here]] + rank[offsets[here]]
+        return source, own
 
     def _of_block(self, block: int) -> tuple[Int64, Int64]:
         """Dataset at each position of a block, and how often it occurred before within the block."""

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, Feature, is_image
+from robot_datasets.goals import GOAL_PREFIX, TASK, GoalSpec, goal_steps
 
 Batch = dict[str, Any]
 Int64 = NDArray[np.int64]
@@ -139,11 +140,15 @@ class WindowIndex:
 
     def steps(self, windows: Int64) -> tuple[Int64, NDArray[np.bool_]]:
         """Steps in the store that each window reads, (B, T_p), and where the edge is repeated, (B, T_p)."""
-        rows = self._rows(windows)
-        first, last = self._first[rows, None], self._last[rows, None]
-        wanted = (first[:, 0] + windows - self._base[rows])[:, None] + self._offsets
-        steps = np.clip(wanted, first, last)
+        now, last = self.now_and_last(windows)
+        wanted = now[:, None] + self._offsets
+        steps = np.clip(wanted, self._first[self._rows(windows), None], last[:, None])
         return steps, steps != wanted
+
+    def now_and_last(self, windows: Int64) -> tuple[Int64, Int64]:
+        """Step in the store of each window's "now", and the last one of its episode; each (B,)."""
+        rows = self._rows(windows)
+        return self._first[rows] + windows - self._base[rows], self._last[rows]
 
     def _rows(self, windows: Int64) -> Int64:
         if len(windows) and (windows.min() < 0 or windows.max() >= len(self)):
@@ -162,6 +167,8 @@ class WindowDataset:
         observation: Names of the observation features to read.
         episodes: Episode numbers to use, ``None`` for all.
         with_task: Also return ``batch["task"]``, the instruction of each window.
+        goals: Also return ``batch["goal.<feature>"]``, what the episode reaches later.
+        task_embeddings: One vector per instruction of the store, (n_tasks, D), for the goal feature ``"task"``.
 
     Raises:
         DatasetError: A feature is missing, or no episode is long enough for a window.
@@ -175,10 +182,15 @@ class WindowDataset:
         observation: Sequence[str],
         episodes: Int64 | None = None,
         with_task: bool = False,
+        goals: GoalSpec | None = None,
+        task_embeddings: NDArray[np.float32] | None = None,
     ) -> None:
-        for name in (*observation, ACTION):
+        goal_features = () if goals is None else tuple(name for name in goals.features if name != TASK)
+        for name in (*observation, *goal_features, ACTION):
             if name not in store.features:
                 raise DatasetError(unknown_name("feature", name, store.features))
+        if goals is not None and TASK in goals.features and task_embeddings is None:
+            raise DatasetError("the goal 'task' needs embedded instructions; give task_embeddings")
         ends = np.asarray(store.episode_ends, dtype=np.int64)
         if len(ends) == 0:
             raise DatasetError(
@@ -194,16 +206,25 @@ class WindowDataset:
                 f"horizon={spec.horizon} needs {spec.horizon - spec.pad_before - spec.pad_after}; "
                 f"use a shorter horizon or longer episodes"
             )
-        self._lowdim = {name: _float32(store.column(name)) for name in observation if not is_image(name)}
-        self._images = {name: store.images(name) for name in observation if is_image(name)}
+        read = dict.fromkeys((*observation, *goal_features))
+        self._observation = tuple(observation)
+        self._goals = goals
+        self._lowdim = {name: _float32(store.column(name)) for name in read if not is_image(name)}
+        self._images = {name: store.images(name) for name in read if is_image(name)}
         self._action = _float32(store.column(ACTION))
         self._tasks = _task_of_episode(store) if with_task else None
+        self._embedded: NDArray[np.float32] | None = None
+        if goals is not None and TASK in goals.features:
+            assert task_embeddings is not None
+            self._embedded = np.asarray(task_embeddings, np.float32)[_task_index(store)]
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitems__(self, windows: Sequence[int] | Int64) -> Batch:
+    def __getitems__(self, windows: Sequence[int] | Int64, draws: Int64 | None = None) -> Batch:
         """Return the batch of the given windows; see `robot_policies.policy` for its layout.
+
+        `draws` (B,) tells how often each window was read before, which changes its goal; by default never.
 
         Images (B, T_o, C, H, W) are a view of (B, T_o, H, W, C) memory, so no transposition is paid here and
         convolutions receive the channels-last layout that they are fastest with.
@@ -211,14 +232,33 @@ class WindowDataset:
         numbers = np.asarray(windows, dtype=np.int64)
         steps, is_pad = self.index.steps(numbers)
         seen = steps[:, : self.spec.n_obs_steps]
-        batch: Batch = {name: column.take(seen, axis=0) for name, column in self._lowdim.items()}
-        for name, images in self._images.items():
-            batch[name] = _gather_images(images, seen)
+        batch: Batch = {name: self._gather(name, seen) for name in self._observation}
         batch[ACTION] = self._action.take(steps, axis=0)
         batch["action_is_pad"] = is_pad
         if self._tasks is not None:
             batch["task"] = [self._tasks[episode] for episode in self.index.episode(numbers)]
+        if self._goals is not None:
+            batch |= self._goal(self._goals, numbers, np.zeros_like(numbers) if draws is None else draws)
         return batch
+
+    def _goal(self, spec: GoalSpec, windows: Int64, draws: Int64) -> Batch:
+        now, last = self.index.now_and_last(windows)
+        steps = goal_steps(spec, windows, draws, now=now, last=last)
+        goal: Batch = {}
+        for name in spec.features:
+            if name == TASK:
+                assert self._embedded is not None
+                embedded = self._embedded[self.index.episode(windows)]
+                goal[GOAL_PREFIX + TASK] = np.repeat(embedded[:, None], spec.n_steps, axis=1)
+            else:
+                goal[GOAL_PREFIX + name] = self._gather(name, steps)
+        return goal
+
+    def _gather(self, name: str, steps: Int64) -> NDArray[Any]:
+        """A feature at `steps` (B, N): (B, N, ...), images (B, N, C, H, W)."""
+        if name in self._images:
+            return _gather_images(self._images[name], steps)
+        return self._lowdim[name].take(steps, axis=0)
 
 
 def check_finite(store: WindowSource, names: Sequence[str], episodes: Int64) -> None:
@@ -255,7 +295,12 @@ def _float32(column: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _task_of_episode(store: WindowSource) -> list[str]:
+    return [store.tasks[i] for i in _task_index(store)]
+
+
+def _task_index(store: WindowSource) -> list[int]:
+    """Row of `store.tasks` of each episode."""
     column = store.episodes.get("task_index")
     if column is None:
         raise DatasetError("the store has no column 'task_index' in its episode table; expected instructions")
-    return [store.tasks[int(i)] for i in column]
+    return [int(i) for i in column]

@@ -20,10 +20,10 @@ class Numbers:
     def __len__(self) -> int:
         return self.n
 
-    def __getitems__(self, windows):
+    def __getitems__(self, windows, draws=None):
         if self.fail_at in windows:
             raise OSError("disk is gone")
-        return {"x": np.asarray(windows)}
+        return {"x": np.asarray(windows), "draws": draws}
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 4), st.integers(0, 2**32 - 1))
@@ -34,6 +34,14 @@ def test_ranks_together_visit_every_sample_once_per_epoch(n, batch_size, world_s
     stream = np.concatenate([order.batch(step) for step in range(steps) for order in orders])
     for epoch in range(3):
         assert sorted(stream[epoch * n : (epoch + 1) * n]) == list(range(n))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_dataset_is_told_how_often_it_was_asked_before(prefetch):
+    """The loader passes each sample's epoch, also where a batch straddles two."""
+    loader = Loader(Numbers(5), EpochOrder(5, 3, seed=1), prefetch=prefetch)
+    draws = np.concatenate([batch["draws"] for batch in loader.batches(0, 5)])
+    assert draws.tolist() == [0] * 5 + [1] * 5 + [2] * 5
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 1000), st.lists(st.integers(0, 30), min_size=1))

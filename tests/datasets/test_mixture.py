@@ -19,7 +19,7 @@ class Constant:
     def __len__(self) -> int:
         return self.n
 
-    def __getitems__(self, windows):
+    def __getitems__(self, windows, draws=None):
         numbers = np.asarray(windows)
         action = np.stack([np.full(len(numbers), self.name), numbers], axis=1).astype(np.float32)
         return {"action": action[:, None], "task": [f"{self.name}" for _ in numbers]}
@@ -50,6 +50,17 @@ def test_every_block_holds_the_weights_and_every_store_its_epochs(parts, seed):
             assert len(np.unique(seen)) == len(seen)
 
 
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_draws_count_how_often_a_window_occurred_before(n, m, seed):
+    """In the whole stream, sample s is drawn for the k-th time with draw number k."""
+    order = MixtureOrder([n, m], [2, 1], seed)
+    positions = np.arange(300)
+    seen: dict[int, int] = {}
+    for sample, draw in zip(order.samples(positions), order.draws(positions), strict=True):
+        assert draw == seen.get(sample, 0)
+        seen[sample] = draw + 1
+
+
 @given(st.integers(0, 100), st.lists(st.integers(0, 3 * BLOCK), min_size=1, max_size=20))
 def test_a_mixed_order_is_a_function_of_position_alone(seed, positions):
     """Positions asked together, or one by one by a fresh order, have the same samples."""
@@ -66,6 +77,21 @@ def test_a_batch_keeps_the_order_of_its_rows():
     assert batch["task"] == ["1.0", "0.0", "1.0", "0.0"]
     assert batch["dataset_index"].tolist() == [1, 0, 1, 0]
     assert len(mixed) == 15
+
+
+def test_a_goal_is_rescaled_like_the_feature_it_is_made_of():
+    """``goal.x`` takes the map of ``x``; an embedded instruction is left alone."""
+
+    class Goals(Constant):
+        def __getitems__(self, windows, draws=None):
+            ones = np.ones((len(windows), 1, 1), np.float32)
+            return {"goal.observation.state": ones, "goal.task": ones}
+
+    double = Affine(scale=np.array([2.0]), offset=np.array([1.0]))
+    mixed = MixtureDataset([Goals(2, 0.0), Goals(2, 1.0)], [{}, {"observation.state": double}])
+    batch = mixed.__getitems__([0, 2])
+    assert batch["goal.observation.state"].ravel().tolist() == [1, 3]
+    assert batch["goal.task"].ravel().tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("mode", ["min_max", "z_score", "identity"])
