@@ -6,7 +6,7 @@ chunking (Black, Galliker and Levine, 2025, arXiv 2506.07339), here for every pr
 With the unified noisy chunk x = alpha a + sigma n of `robot_policies.denoising.processes`, a target Y with weights
 W in [0, 1], and the network's data estimate D(x), a sampler sees
 
-    D'(x) = D(x) + gain J^T (W (Y - D(x))),     J = dD/dx,     gain = min((alpha^2 + sigma^2) / alpha, beta sigma)
+    D'(x) = D(x) + gain J^T (W (Y - D(x))),   J = dD/dx,   gain = min((alpha^2 + sigma^2) / alpha, beta (alpha + sigma))
 
 where J^T is the vector-Jacobian product of the whole estimate (network, parameterisation and scaling), by automatic
 differentiation. The gain follows from p(a | x) having variance sigma^2 / (alpha^2 + sigma^2), which is exact for data
@@ -14,8 +14,10 @@ of unit variance: there D' = Y wherever W = 1, at every noise level. beta caps i
 few steps would otherwise diverge.
 
 For rectified flow (alpha = tau, sigma = 1 - tau, v = (D - x) / (1 - tau)) this is equation 2 of the paper,
-v' = v + min(beta, (1 - tau) / (tau r^2)) J^T W (Y - D) with r^2 = (1 - tau)^2 / (tau^2 + (1 - tau)^2). The cap is the
-paper's too, carried over to other processes by the change of variables x / (alpha + sigma).
+v' = v + min(beta, (1 - tau) / (tau r^2)) J^T W (Y - D) with r^2 = (1 - tau)^2 / (tau^2 + (1 - tau)^2), up to
+tau = 1 - 1 / beta. From there on the paper's cap bites once more; ours does not. It is harmless with five even steps,
+but a grid with many small noise levels (EDM's) is where the result is decided, and the paper's cap would leave
+the frozen steps almost free there; docs/executors.md has figures.
 """
 
 from __future__ import annotations
@@ -54,5 +56,6 @@ class Guidance:
             data = estimate(x)
             error = self.weights * (self.target - data.detach())
             (pull,) = torch.autograd.grad((data * error).sum(), x)
-        gain = torch.minimum((levels.alpha**2 + levels.sigma**2) / levels.alpha, self.limit * levels.sigma)
+        alpha, sigma = levels.alpha, levels.sigma
+        gain = torch.minimum((alpha**2 + sigma**2) / alpha, self.limit * (alpha + sigma))
         return data.detach() + gain * pull
