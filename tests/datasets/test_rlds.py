@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from robot_datasets.convert import ConversionReport, convert
 from robot_datasets.errors import DatasetError
+from robot_datasets.image_codec import decode_frame
 from robot_datasets.importers.base import Importer
 from robot_datasets.importers.rlds import Rlds
 from robot_datasets.importers.rlds_features import STEPS, RecordKey, read_features
@@ -221,7 +222,7 @@ def test_other_file_formats_are_named(tmp_path: Path) -> None:
 def test_the_rate_is_asked_for(tmp_path: Path) -> None:
     """The format has none, and none is invented."""
     with pytest.raises(DatasetError, match=r"does not tell its rate.*option fps=30"):
-        convert(_write(tmp_path), tmp_path / "out.zarr")
+        convert(_write(tmp_path), tmp_path / "out.zarr", format="rlds")
 
 
 def test_version_folder_must_be_unique(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_undefined_last_action_is_pointed_out_and_can_be_left_out(tmp_path: Path
     store, report = _convert(root)
     assert list(report.warnings) == ["train/00000/000000"]
     assert "last_step=drop" in report.warnings["train/00000/000000"][0]
-    convert(root, tmp_path / "dropped.zarr", options=FPS | {"last_step": "drop"})
+    convert(root, tmp_path / "dropped.zarr", format="rlds", options=FPS | {"last_step": "drop"})
     dropped = EpisodeStore.open(tmp_path / "dropped.zarr")
     assert dropped.n_steps == store.n_steps - 4
     assert dropped.attributes["conversion"]["options"]["last_step"] == "drop"
@@ -282,7 +283,7 @@ def test_success_is_taken_from_where_the_user_says(tmp_path: Path) -> None:
     store, _ = _convert(root)
     assert set(store.episodes["success"].tolist()) == {-1}
     for option, expected in (("reward", [1, 1, 1, 1]), ("episode_metadata/episode_id", [1, 1, 0, 1])):
-        convert(root, tmp_path / f"{option[:3]}.zarr", options=FPS | {"success": option})
+        convert(root, tmp_path / f"{option[:3]}.zarr", format="rlds", options=FPS | {"success": option})
         found = EpisodeStore.open(tmp_path / f"{option[:3]}.zarr").episodes["success"]
         assert found.tolist() == expected
 
@@ -316,6 +317,23 @@ def test_pixels_stored_as_numbers_become_png(tmp_path: Path) -> None:
         _write(tmp_path, [_episodes()[0] | {STEPS + "observation/raw": pixels}], keys=keys, shards=1)
     )
     np.testing.assert_array_equal(store.images("observation.images.raw").decode(np.arange(5)), pixels)
+
+
+def test_exchanged_colours_pass_through_and_decode_right(tmp_path: Path) -> None:
+    """A schema can say that a camera's JPEG files hold BGR: the bytes stay, the pixels come out as RGB."""
+    (tmp_path / "mine.yaml").write_text(
+        SCHEMA + "cameras: {top: {source: observation/image, channels: bgr}}\n"
+    )
+    convert(
+        _write(tmp_path),
+        tmp_path / "out.zarr",
+        format="rlds",
+        options={"schema": str(tmp_path / "mine.yaml")},
+    )
+    images = EpisodeStore.open(tmp_path / "out.zarr").images("observation.images.top")
+    frame = _episodes()[0][STEPS + "observation/image"][0]
+    assert bytes(images.encoded(0)) == frame
+    np.testing.assert_array_equal(images.decode([0])[0], decode_frame(frame)[..., ::-1])
 
 
 def test_unnamed_parts_of_an_action_are_put_side_by_side(tmp_path: Path) -> None:
@@ -391,7 +409,7 @@ def test_schema_of_the_user_names_the_numbers(tmp_path: Path) -> None:
     """A YAML file chooses, names and shifts; its content is recorded, not its place."""
     file = tmp_path / "mine.yaml"
     file.write_text(SCHEMA)
-    report = convert(_write(tmp_path), tmp_path / "out.zarr", options={"schema": str(file)})
+    report = convert(_write(tmp_path), tmp_path / "out.zarr", format="rlds", options={"schema": str(file)})
     store, episode = EpisodeStore.open(tmp_path / "out.zarr"), _episodes()[0]
     assert (store.fps, store.embodiment) == (12.5, "toy_arm")
     assert store.features["observation.state"].names == ("b", "c", "d")
@@ -407,7 +425,7 @@ def test_schema_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(SCHEMA.replace("observation/state", "observation/stat"))
     with pytest.raises(DatasetError, match=r"did you mean 'observation/state'.*schema=generic"):
-        convert(_write(tmp_path), tmp_path / "out.zarr", options={"schema": str(file)})
+        convert(_write(tmp_path), tmp_path / "out.zarr", format="rlds", options={"schema": str(file)})
     assert not (tmp_path / "out.zarr").exists()
 
 
@@ -441,7 +459,7 @@ default_action: target
     )
     episode = {STEPS + "observation/pose": pose, STEPS + "action": pose}
     source = _write(tmp_path, [episode], keys=keys, shards=1)
-    convert(source, tmp_path / "out.zarr", options={"schema": str(tmp_path / "arm.yaml")})
+    convert(source, tmp_path / "out.zarr", format="rlds", options={"schema": str(tmp_path / "arm.yaml")})
     store = EpisodeStore.open(tmp_path / "out.zarr")
     column, declared = store.column("observation.state"), store.features["observation.state"].rotation
     read = {

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import DEPTH_PREFIX, IMAGE_PREFIX, Feature
-from robot_datasets.image_codec import decode_frame, encode_frame, frame_size, sniff_encoding
+from robot_datasets.image_codec import JPEG_BGR, encode_frame, frame_size, sniff_encoding
 from robot_datasets.importers.rlds_features import STEPS, RecordKey
 from robot_datasets.importers.tfrecord import ExampleValue
 from robot_datasets.schemas import CameraSource
@@ -21,13 +19,13 @@ _RECORDS_MEASURED = 20
 
 @dataclass(frozen=True)
 class RldsCamera:
-    """One camera: its key, whether pixels are numbers instead of encoded frames, and their channel order."""
+    """One camera: its key, and whether red and blue are exchanged in its frames."""
 
     key: RecordKey
     swapped: bool = False
 
     def frames(self, value: ExampleValue, steps: slice, n_recorded: int) -> Iterator[bytes]:
-        """Return the frames of `steps`, encoded: as they are, or as PNG if they are pixels or swapped.
+        """Return the frames of `steps`, encoded: as they are, or as PNG if they are pixels.
 
         Raises:
             EpisodeError: There are not `n_recorded` frames, or one is empty or not an encoded image.
@@ -48,8 +46,6 @@ class RldsCamera:
                 raise EpisodeError(
                     f"{self.key.path} step {step} holds {found}; leave the camera out with --option cameras=..."
                 )
-            if self.swapped:
-                frame = encode_frame(np.ascontiguousarray(decode_frame(frame)[..., ::-1]), "png")
             yield frame
 
     def _expect(self, found: int, expected: int) -> None:
@@ -116,7 +112,7 @@ def measure(
             frame = None if value is None else _first(camera, value)
             if frame is not None:
                 sizes[name].add(frame_size(frame))
-                encodings[name] = sniff_encoding(frame) or "png"
+                encodings[name] = JPEG_BGR if camera.swapped else sniff_encoding(frame) or "png"
     features, warnings = {}, []
     for name, camera in cameras.items():
         declared = camera.key.shape[:2]
