@@ -34,7 +34,7 @@ GOAL_PREFIX = "goal."
 """``batch["goal." + feature]`` is (B, G, ...)."""
 
 TASK = "task"
-"""The goal feature that is the embedded instruction, (B, G, D)."""
+"""``batch["task"]`` holds the instructions, B strings: a goal in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class GoalSpec:
     """Which goals a window is given; see the module docstring.
 
     Attributes:
-        features: Features of the goal, observation features or `TASK`.
+        features: Features of the goal: observation features of the store.
         n_steps: Frames G.
         sampling: Distribution of the distance.
         mean_distance: Mean of the geometric distribution before the episode's end cuts it off [steps].

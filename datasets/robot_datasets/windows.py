@@ -168,7 +168,6 @@ class WindowDataset:
         episodes: Episode numbers to use, ``None`` for all.
         with_task: Also return ``batch["task"]``, the instruction of each window.
         goals: Also return ``batch["goal.<feature>"]``, what the episode reaches later.
-        task_embeddings: One vector per instruction of the store, (n_tasks, D), for the goal feature ``"task"``.
 
     Raises:
         DatasetError: A feature is missing, or no episode is long enough for a window.
@@ -183,14 +182,11 @@ class WindowDataset:
         episodes: Int64 | None = None,
         with_task: bool = False,
         goals: GoalSpec | None = None,
-        task_embeddings: NDArray[np.float32] | None = None,
     ) -> None:
-        goal_features = () if goals is None else tuple(name for name in goals.features if name != TASK)
+        goal_features = () if goals is None else goals.features
         for name in (*observation, *goal_features, ACTION):
             if name not in store.features:
                 raise DatasetError(unknown_name("feature", name, store.features))
-        if goals is not None and TASK in goals.features and task_embeddings is None:
-            raise DatasetError("the goal 'task' needs embedded instructions; give task_embeddings")
         ends = np.asarray(store.episode_ends, dtype=np.int64)
         if len(ends) == 0:
             raise DatasetError(
@@ -213,10 +209,6 @@ class WindowDataset:
         self._images = {name: store.images(name) for name in read if is_image(name)}
         self._action = _float32(store.column(ACTION))
         self._tasks = _task_of_episode(store) if with_task else None
-        self._embedded: NDArray[np.float32] | None = None
-        if goals is not None and TASK in goals.features:
-            assert task_embeddings is not None
-            self._embedded = np.asarray(task_embeddings, np.float32)[_task_index(store)]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -236,7 +228,7 @@ class WindowDataset:
         batch[ACTION] = self._action.take(steps, axis=0)
         batch["action_is_pad"] = is_pad
         if self._tasks is not None:
-            batch["task"] = [self._tasks[episode] for episode in self.index.episode(numbers)]
+            batch[TASK] = [self._tasks[episode] for episode in self.index.episode(numbers)]
         if self._goals is not None:
             batch |= self._goal(self._goals, numbers, np.zeros_like(numbers) if draws is None else draws)
         return batch
@@ -244,15 +236,7 @@ class WindowDataset:
     def _goal(self, spec: GoalSpec, windows: Int64, draws: Int64) -> Batch:
         now, last = self.index.now_and_last(windows)
         steps = goal_steps(spec, windows, draws, now=now, last=last)
-        goal: Batch = {}
-        for name in spec.features:
-            if name == TASK:
-                assert self._embedded is not None
-                embedded = self._embedded[self.index.episode(windows)]
-                goal[GOAL_PREFIX + TASK] = np.repeat(embedded[:, None], spec.n_steps, axis=1)
-            else:
-                goal[GOAL_PREFIX + name] = self._gather(name, steps)
-        return goal
+        return {GOAL_PREFIX + name: self._gather(name, steps) for name in spec.features}
 
     def _gather(self, name: str, steps: Int64) -> NDArray[Any]:
         """A feature at `steps` (B, N): (B, N, ...), images (B, N, C, H, W)."""
@@ -295,12 +279,7 @@ def _float32(column: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _task_of_episode(store: WindowSource) -> list[str]:
-    return [store.tasks[i] for i in _task_index(store)]
-
-
-def _task_index(store: WindowSource) -> list[int]:
-    """Row of `store.tasks` of each episode."""
     column = store.episodes.get("task_index")
     if column is None:
         raise DatasetError("the store has no column 'task_index' in its episode table; expected instructions")
-    return [int(i) for i in column]
+    return [store.tasks[int(i)] for i in column]

@@ -125,21 +125,13 @@ def test_the_stateless_generator_is_uniform_and_uncorrelated() -> None:
         assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 0.02
 
 
-def test_goals_may_be_images_and_instructions() -> None:
-    """Images come as (B, G, C, H, W), the instruction of the window's episode as (B, G, D)."""
-    spec = GoalSpec(features=(TOP, "task"), n_steps=2, sampling="final")
-    embedded = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.float32)
-    dataset = WindowDataset(
-        make_store([5, 5]),
-        WindowSpec(1, 1, 1),
-        observation=[STATE],
-        goals=spec,
-        task_embeddings=embedded,
-    )
-    batch = dataset.__getitems__([0, 7])
+def test_goals_may_be_images() -> None:
+    """Images come as (B, G, C, H, W), whether or not they are observed."""
+    spec = GoalSpec(features=(TOP,), n_steps=2, sampling="final")
+    store = make_store([5, 5])
+    batch = WindowDataset(store, WindowSpec(1, 1, 1), observation=[STATE], goals=spec).__getitems__([0, 7])
     assert batch["goal." + TOP].shape == (2, 2, 3, 2, 3)
     assert batch["goal." + TOP][:, :, 0, 0, 0].tolist() == [[3, 4], [8, 9]]
-    assert batch["goal.task"].tolist() == [[[1, 0, 0]] * 2, [[0, 1, 0]] * 2]
     assert TOP not in batch
 
 
@@ -151,7 +143,6 @@ def test_goals_may_be_images_and_instructions() -> None:
         ({"features": (STATE,), "mean_distance": 1.0}, "mean_distance > 1"),
         ({"features": (STATE,), "mean_distance": float("nan")}, "mean_distance > 1"),
         ({"features": ("observation.stat",)}, "did you mean 'observation.state'"),
-        ({"features": ("task",)}, "needs embedded instructions"),
     ],
 )
 def test_bad_goals_are_explained(spec: dict, message: str) -> None:

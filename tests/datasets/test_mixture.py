@@ -80,18 +80,18 @@ def test_a_batch_keeps_the_order_of_its_rows():
 
 
 def test_a_goal_is_rescaled_like_the_feature_it_is_made_of():
-    """``goal.x`` takes the map of ``x``; an embedded instruction is left alone."""
+    """``goal.x`` takes the map of ``x``; a feature without a map stays as it is."""
 
     class Goals(Constant):
         def __getitems__(self, windows, draws=None):
             ones = np.ones((len(windows), 1, 1), np.float32)
-            return {"goal.observation.state": ones, "goal.task": ones}
+            return {"goal.observation.state": ones, "goal.other": ones}
 
     double = Affine(scale=np.array([2.0]), offset=np.array([1.0]))
     mixed = MixtureDataset([Goals(2, 0.0), Goals(2, 1.0)], [{}, {"observation.state": double}])
     batch = mixed.__getitems__([0, 2])
     assert batch["goal.observation.state"].ravel().tolist() == [1, 3]
-    assert batch["goal.task"].ravel().tolist() == [1, 1]
+    assert batch["goal.other"].ravel().tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("mode", ["min_max", "z_score", "identity"])
