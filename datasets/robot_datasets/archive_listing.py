@@ -67,8 +67,13 @@ class ArchiveIndex:
     damage: str = ""
 
 
-def index_archive(path: Path, limits: ArchiveLimits | None = None) -> ArchiveIndex:
+def index_archive(path: Path, limits: ArchiveLimits | None = None, *, first: int = 0) -> ArchiveIndex:
     """List an archive; a compressed tar is decompressed once for it, in little memory.
+
+    Args:
+        path: The archive.
+        limits: What it may expand to.
+        first: List only about so many members of a tar, and read no further; 0 = all.
 
     Raises:
         ArchiveError: It is no archive, cannot be read at all, or expands beyond the limits.
@@ -79,7 +84,7 @@ def index_archive(path: Path, limits: ArchiveLimits | None = None) -> ArchiveInd
         members, refused, damage = _index_zip(path, limits)
     else:
         with tar_stream(path, kind, limits) as stream:
-            members, refused, damage = _TarIndexer(stream, limits, path).run()
+            members, refused, damage = _TarIndexer(stream, limits, path, first).run()
     return ArchiveIndex(path=path, kind=kind, limits=limits, members=members, refused=refused, damage=damage)
 
 
@@ -185,8 +190,9 @@ class _TarIndexer:
     parses single headers only.
     """
 
-    def __init__(self, stream: Any, limits: ArchiveLimits, path: Path) -> None:
+    def __init__(self, stream: Any, limits: ArchiveLimits, path: Path, first: int) -> None:
         self._stream = stream
+        self._first = first
         self._limits = limits
         self._path = path
         self._members: dict[str, Member] = {}
@@ -196,7 +202,7 @@ class _TarIndexer:
         """Return members, refused ones and the damage."""
         try:
             damage = self._walk()
-            if not damage and isinstance(self._stream, UnpackedStream):
+            if not (damage or self._first) and isinstance(self._stream, UnpackedStream):
                 while self._stream.read(_COPY_BYTES):  # so that the checksum at the end is compared
                     pass
         except ArchiveBombError:
@@ -207,7 +213,7 @@ class _TarIndexer:
 
     def _walk(self) -> str:
         position, extra = 0, {}
-        while True:
+        while not self._first or len(self._members) < self._first:
             self._stream.seek(position)
             block = self._stream.read(_BLOCK)
             if len(block) < _BLOCK:
@@ -234,6 +240,7 @@ class _TarIndexer:
             if len(self._members) + len(self._refused) > self._limits.members:
                 raise ArchiveBombError(f"{self._path} expands to more than {self._limits.members} members")
             extra = {}
+        return ""
 
     def _add(self, info: tarfile.TarInfo, data: int, extra: Mapping[str, str]) -> None:
         if info.type == tarfile.DIRTYPE:

@@ -20,119 +20,50 @@ from robot_datasets.importers.base import Importer, resolve_options
 from robot_datasets.importers.lerobot import LeRobot
 from robot_datasets.store import EpisodeStore
 from robot_datasets.testing import ImporterTests
+from robot_datasets.testing.lerobot import (
+    FRAME_SIZE,
+    ToyEpisode,
+    edit_info,
+    grey_frames,
+    grey_levels,
+    write_lerobot,
+    write_mp4,
+)
 
 CAMERA = "observation.images.top"
 LENGTHS = (5, 3, 7, 4)
-SIZE = (32, 48)
+SIZE = FRAME_SIZE
 FPS = 10
+ALL_LEVELS = np.concatenate([grey_levels(e, n) for e, n in enumerate(LENGTHS)])
+NAMES: dict[str, Any] = {
+    "observation.state": {"names": {"motors": ["x", "y", "z"]}},
+    "action": {"names": ["motor_0", "motor_1"]},
+}
 
 
-def grey_levels(episode: int, length: int) -> np.ndarray:
-    """One grey level per step, told apart after lossy coding: steps and episodes differ by 8 or more."""
-    return (np.arange(length) * 12 + episode * 60 + 20).astype(np.uint8)
-
-
-def _mp4(path: Path, levels: np.ndarray, *, rate: int = FPS) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(
-            "libx264", rate=rate, options={"crf": "10", "g": "4", "preset": "ultrafast"}
-        )
-        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
-        for level in levels:
-            pixels = np.full((*SIZE, 3), level, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def _columns(episode: int, length: int, first: int, *, images: bool) -> dict[str, Any]:
-    random = np.random.default_rng(episode)
-    steps = np.arange(length)
-    columns = {
-        "observation.state": pa.array(random.normal(size=(length, 3)).tolist(), pa.list_(pa.float32(), 3)),
-        "action": pa.array(
-            random.normal(size=(length, 2)).astype(np.float32).tolist(), pa.list_(pa.float32())
-        ),
-        "next.reward": pa.array(random.normal(size=length), pa.float32()),
-        "timestamp": pa.array(steps / FPS, pa.float32()),
-        "frame_index": pa.array(steps),
-        "episode_index": pa.array(np.full(length, episode)),
-        "index": pa.array(steps + first),
-        "task_index": pa.array(np.full(length, episode % 2)),
-    }
-    if images:
-        frames = [encode_frame(np.full((*SIZE, 3), v, np.uint8), "png") for v in grey_levels(episode, length)]
-        columns[CAMERA] = pa.array([{"bytes": f, "path": f"{i}.png"} for i, f in enumerate(frames)])
-    return columns
-
-
-def _info(version: str, kind: str) -> dict[str, Any]:
-    names = ["height", "width", "channels"]
-    return {
-        "codebase_version": version,
-        "robot_type": "toy",
-        "total_episodes": len(LENGTHS),
-        "total_frames": sum(LENGTHS),
-        "fps": FPS,
-        "splits": {"train": f"0:{len(LENGTHS)}"},
-        "features": {
-            "observation.state": {"dtype": "float32", "shape": [3], "names": {"motors": ["x", "y", "z"]}},
-            "action": {"dtype": "float32", "shape": [2], "names": ["motor_0", "motor_1"]},
-            "next.reward": {"dtype": "float32", "shape": [1], "names": None},
-            CAMERA: {"dtype": kind, "shape": [*SIZE, 3], "names": names, "info": {"video.codec": "h264"}},
-        },
-    }
+def episodes(*, camera: bool = True) -> list[ToyEpisode]:
+    """Four episodes with state, action, a scalar and a camera."""
+    found = []
+    for e, n in enumerate(LENGTHS):
+        random = np.random.default_rng(e)
+        columns = {
+            "observation.state": random.normal(size=(n, 3)).astype(np.float32),
+            "action": random.normal(size=(n, 2)).astype(np.float32),
+            "next.reward": random.normal(size=n).astype(np.float32),
+        }
+        found.append(ToyEpisode(columns, {CAMERA: grey_frames(e, n)} if camera else {}, f"task {e % 2}"))
+    return found
 
 
 def write_v2(root: Path, *, version: str = "v2.1", images: bool = False) -> Path:
-    """Write `LENGTHS` episodes, one parquet file and one mp4 each."""
-    (root / "meta").mkdir(parents=True)
-    (root / "meta" / "info.json").write_text(json.dumps(_info(version, "image" if images else "video")))
-    tasks = [{"task_index": i, "task": f"task {i}"} for i in range(2)]
-    (root / "meta" / "tasks.jsonl").write_text("\n".join(map(json.dumps, tasks)))
-    rows = [{"episode_index": e, "tasks": [f"task {e % 2}"], "length": n} for e, n in enumerate(LENGTHS)]
-    (root / "meta" / "episodes.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (root / "data" / "chunk-000").mkdir(parents=True)
-    for e, n in enumerate(LENGTHS):
-        table = pa.table(_columns(e, n, sum(LENGTHS[:e]), images=images))
-        pq.write_table(table, root / "data" / "chunk-000" / f"episode_{e:06d}.parquet")
-        if not images:
-            _mp4(root / "videos" / "chunk-000" / CAMERA / f"episode_{e:06d}.mp4", grey_levels(e, n))
-    return root
+    """Write `episodes`, one parquet file and one mp4 each."""
+    kind = "image" if images else "video"
+    return write_lerobot(root, episodes(), version=version, fps=FPS, images=kind, describe=NAMES)
 
 
-def write_v3(root: Path, *, gap: int = 0, drift: float = 0.0) -> Path:
-    """Write `LENGTHS` episodes into two data files and one mp4, with `gap` foreign frames before each episode."""
-    (root / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
-    (root / "meta" / "info.json").write_text(json.dumps(_info("v3.0", "video")))
-    tasks = pa.table({"task_index": [0, 1], "__index_level_0__": ["task 0", "task 1"]})
-    pq.write_table(tasks, root / "meta" / "tasks.parquet")
-    rows, levels = [], []
-    for e, n in enumerate(LENGTHS):
-        first = sum(LENGTHS[:e])
-        levels += [0] * gap
-        rows.append(
-            {"episode_index": e, "tasks": [f"task {e % 2}"], "length": n}
-            | {"data/chunk_index": 0, "data/file_index": int(e > 1)}
-            | {"dataset_from_index": first, "dataset_to_index": first + n}
-            | {f"videos/{CAMERA}/chunk_index": 0, f"videos/{CAMERA}/file_index": 0}
-            | {f"videos/{CAMERA}/from_timestamp": len(levels) / FPS + drift * e}
-            | {f"videos/{CAMERA}/to_timestamp": (len(levels) + n) / FPS, "stats/action/min": [0.0, 0.0]}
-        )
-        levels += grey_levels(e, n).tolist()
-    pq.write_table(pa.Table.from_pylist(rows), root / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
-    (root / "data" / "chunk-000").mkdir(parents=True)
-    for file, episodes in enumerate([(0, 1), (2, 3)]):
-        tables = [pa.table(_columns(e, LENGTHS[e], sum(LENGTHS[:e]), images=False)) for e in episodes]
-        path = root / "data" / "chunk-000" / f"file-{file:03d}.parquet"
-        pq.write_table(pa.concat_tables(tables), path, row_group_size=4)
-    _mp4(root / "videos" / CAMERA / "chunk-000" / "file-000.mp4", np.asarray(levels))
-    return root
-
-
-def _edit_info(root: Path, **values: Any) -> None:
-    path = root / "meta" / "info.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+def write_v3(root: Path, **options: Any) -> Path:
+    """Write `episodes` into two data files and one mp4."""
+    return write_lerobot(root, episodes(), version="v3.0", fps=FPS, describe=NAMES, **options)
 
 
 def _edit_rows(root: Path, episode: int, edit: Callable[[pa.Table], pa.Table]) -> None:
@@ -151,9 +82,6 @@ def _warnings(root: Path) -> str:
 
 def _shown_levels(store: EpisodeStore) -> np.ndarray:
     return store.images(CAMERA).decode(np.arange(store.n_steps))[:, 4:-4, 4:-4].mean(axis=(1, 2, 3))
-
-
-ALL_LEVELS = np.concatenate([grey_levels(e, n) for e, n in enumerate(LENGTHS)])
 
 
 class TestVersion20(ImporterTests):
@@ -212,9 +140,8 @@ def test_every_step_gets_its_own_frame(write: Callable[[Path], Path], tmp_path: 
 def test_rows_are_kept_to_the_bit(write: Callable[[Path], Path], tmp_path: Path) -> None:
     """Numbers, instructions, names, rate and robot come over unchanged; book-keeping columns do not."""
     store = _converted(write(tmp_path / "set"))
-    expected = [_columns(e, n, 0, images=False) for e, n in enumerate(LENGTHS)]
     for key in ("observation.state", "action"):
-        values = np.concatenate([np.asarray(c[key].to_pylist(), np.float32) for c in expected])
+        values = np.concatenate([episode.columns[key] for episode in episodes(camera=False)])
         np.testing.assert_array_equal(store.column(key), values)
     assert sorted(store.features) == ["action", "next.reward", CAMERA, "observation.state"]
     assert store.features["observation.state"].names == ("x", "y", "z")
@@ -296,7 +223,7 @@ def test_filtered_rows_keep_their_frames(tmp_path: Path) -> None:
 def test_wrong_rate_is_found_from_the_times(tmp_path: Path) -> None:
     """If recorded times and videos agree with each other and not with info.json, they are believed."""
     root = write_v2(tmp_path / "set")
-    _edit_info(root, fps=30)
+    edit_info(root, fps=30)
     assert _converted(root).fps == FPS
     assert "declares 30 Hz, the recorded times are 10 Hz apart; 10 Hz is used" in _warnings(root)
     assert _converted(root, fps="25").fps == 25
@@ -305,10 +232,10 @@ def test_wrong_rate_is_found_from_the_times(tmp_path: Path) -> None:
 def test_wrong_codec_and_counts_are_reported(tmp_path: Path) -> None:
     """Declarations that the files contradict become warnings, kept in the store."""
     root = write_v2(tmp_path / "set")
-    info = _info("v2.1", "video")
-    info["features"][CAMERA] |= {"info": {"video.codec": "av1"}, "shape": [3, 480, 640]}
-    info["features"]["observation.images.gone"] = info["features"][CAMERA]
-    (root / "meta" / "info.json").write_text(json.dumps(info | {"total_episodes": 9, "total_frames": 99}))
+    features = json.loads((root / "meta" / "info.json").read_text())["features"]
+    features[CAMERA] |= {"info": {"video.codec": "av1"}, "shape": [3, 480, 640]}
+    features["observation.images.gone"] = features[CAMERA]
+    edit_info(root, features=features, total_episodes=9, total_frames=99)
     for text in (
         "is declared av1, its video is h264",
         "declared [3, 480, 640], its video is 32x48",
@@ -332,7 +259,7 @@ def test_misplaced_videos_are_found(tmp_path: Path) -> None:
     [
         (lambda path: path.unlink(), "no video of observation.images.top"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "cannot be opened as a video"),
-        (lambda path: _mp4(path, np.full(2, 99)), "has 2 frames, expected 3"),
+        (lambda path: write_mp4(path, grey_frames(1, 2), fps=FPS), "has 2 frames, expected 3"),
     ],
     ids=["missing", "truncated", "too short"],
 )

@@ -1,27 +1,29 @@
 """The metadata of a LeRobot dataset (v2.0, v2.1, v3.0): ``meta/*`` as written, and the files that are really there.
 
 Metadata and files often disagree (folders copied in part, episodes deleted by hand, templates that were
-never used), so `find_files` lists what exists and the importer compares.
+never used, a version that was only announced), so `find_files` lists what exists and the importer compares.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from robot_datasets.errors import DatasetError
+from robot_datasets.importers.file_tree import FileTree
 
 DEFAULT_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 """Columns of every dataset that describe the table, not the robot."""
+INFO_FILE = "meta/info.json"
 SIDE_FILE = "meta/robot_policies.json"
 """What LeRobot's metadata has no place for (units, frames, conventions), written by our exporter."""
 
-_V2_FILE = re.compile(r"^episode_(\d+)\.(parquet|mp4)$")
-_V3_FILE = re.compile(r"^file-(\d+)\.(parquet|mp4)$")
+_OWN_FILE = re.compile(r"^episode_(\d+)\.(parquet|mp4)$")
+_SHARED_FILE = re.compile(r"^file[-_](\d+)\.(parquet|mp4)$")
 _CHUNK = re.compile(r"^chunk-(\d+)$")
 _GENERIC_NAME = re.compile(r"^(motor|dim|joint|state|action)?_?\d+$")
 
@@ -50,6 +52,7 @@ class EpisodeMeta:
         videos: Video key -> (chunk, file, start [s]) in a shared mp4 (v3.0).
         success: Whether the goal was reached (written by our exporter).
         split: ``"train"``, ``"val"`` or empty (written by our exporter).
+        segments: Labelled parts, as mappings (written by our exporter).
     """
 
     index: int
@@ -59,78 +62,96 @@ class EpisodeMeta:
     videos: Mapping[str, tuple[int, int, float]] = field(default_factory=dict)
     success: bool | None = None
     split: str = ""
+    segments: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Files:
-    """What lies in the folder: data files and, per video key, mp4s, by their number (v3.0: chunk and file)."""
+    """What lies in the folder.
+
+    Attributes:
+        data: Data files by their number; (episode,), or (chunk, file) if they are shared by episodes.
+        videos: The same per video key.
+        sizes: Size of each file [bytes].
+        shared_data: Whether data files are shared by episodes, as in v3.0.
+        shared_videos: Whether videos are.
+    """
 
     data: Mapping[tuple[int, ...], str]
     videos: Mapping[str, Mapping[tuple[int, ...], str]]
     sizes: Mapping[str, int]
+    shared_data: bool
+    shared_videos: bool
 
 
-def read_info(root: Path) -> Info:
+def read_info(tree: FileTree) -> Info:
     """Read and check ``meta/info.json``."""
-    path = root / "meta" / "info.json"
-    raw = read_json(path)
+    raw = read_json(tree, INFO_FILE)
     if not isinstance(raw, dict) or not isinstance(raw.get("features"), dict):
-        raise DatasetError(f"{path} has no 'features'; expected the info.json of a LeRobot dataset")
+        raise DatasetError(f"{INFO_FILE} has no 'features'; expected the info.json of a LeRobot dataset")
     version = str(raw.get("codebase_version", ""))
     match = re.match(r"^v?([23])\.\d+", version)
     if match is None:
         raise DatasetError(
-            f"{path} has codebase_version '{version}', this importer reads v2.0, v2.1 and v3.0; "
+            f"{INFO_FILE} has codebase_version '{version}', this importer reads v2.0, v2.1 and v3.0; "
             "bring it to one of them with LeRobot's own conversion scripts first"
         )
     fps = raw.get("fps")
     return Info(
         version=version,
         major=int(match[1]),
-        fps=float(fps) if isinstance(fps, (int, float)) and fps > 0 else 0.0,
+        fps=float(fps) if isinstance(fps, (int, float)) and 0 < fps < float("inf") else 0.0,
         robot_type=str(raw.get("robot_type") or ""),
         features={k: v for k, v in raw["features"].items() if isinstance(v, dict)},
         raw=raw,
     )
 
 
-def read_json(path: Path) -> Any:
+def read_json(tree: FileTree, name: str) -> Any:
     """Read a JSON file; `DatasetError` if it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DatasetError(f"{path} is missing; expected a LeRobot dataset with a meta folder") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is not JSON ({error}); copy it again") from error
+        return json.loads(tree.read(name).decode("utf-8"))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{name} is missing; expected a LeRobot dataset with a meta folder") from error
+    except (ValueError, UnicodeDecodeError, RecursionError) as error:
+        raise DatasetError(f"{name} is not JSON ({error}); copy it again") from error
 
 
-def find_files(root: Path, major: int) -> Files:
-    """List parquet and mp4 files by the numbers in their names, wherever below data/ and videos/ they lie."""
-    data: dict[tuple[int, ...], str] = {}
-    videos: dict[str, dict[tuple[int, ...], str]] = {}
+def find_files(tree: FileTree, major: int) -> Files:
+    """List parquet and mp4 files by the numbers in their names, wherever below data/ and videos/ they lie.
+
+    Whether files are shared by episodes is told by their names; only if both kinds are there by the version.
+    """
+    found: dict[tuple[str, bool], dict[str, dict[tuple[int, ...], str]]] = {}
     sizes: dict[str, int] = {}
     for folder in ("data", "videos"):
-        for path in sorted((root / folder).rglob("*")):
-            relative = PurePosixPath(path.relative_to(root).as_posix())
-            number = _number(relative, major)
-            if number is None or not path.is_file():
+        for name, size in tree.files(folder).items():
+            relative = PurePosixPath(name)
+            number = _number(relative)
+            if number is None:
                 continue
-            sizes[str(relative)] = path.stat().st_size
-            if folder == "data":
-                data.setdefault(number, str(relative))
-            else:
-                videos.setdefault(_video_key(relative), {}).setdefault(number, str(relative))
-    return Files(data, videos, sizes)
+            sizes[name] = size
+            key = "" if folder == "data" else _video_key(relative)
+            kind = found.setdefault((folder, len(number) == 2), {})
+            kind.setdefault(key, {}).setdefault(number, name)
+    shared_data, shared_videos = (_is_shared(found, folder, major) for folder in ("data", "videos"))
+    data = found.get(("data", shared_data), {}).get("", {})
+    return Files(data, found.get(("videos", shared_videos), {}), sizes, shared_data, shared_videos)
 
 
-def _number(path: PurePosixPath, major: int) -> tuple[int, ...] | None:
-    match = (_V2_FILE if major == 2 else _V3_FILE).match(path.name)
-    if match is None:
-        return None
-    if major == 2:
+def _is_shared(found: Mapping[tuple[str, bool], Any], folder: str, major: int) -> bool:
+    kinds = {shared for name, shared in found if name == folder}
+    return kinds.pop() if len(kinds) == 1 else major == 3
+
+
+def _number(path: PurePosixPath) -> tuple[int, ...] | None:
+    """Return (episode,) of ``episode_000012.mp4``, (chunk, file) of ``chunk-000/file-012.mp4``."""
+    if match := _OWN_FILE.match(path.name):
         return (int(match[1]),)
-    chunks = [int(m[1]) for part in path.parts[:-1] if (m := _CHUNK.match(part))]
-    return (chunks[-1] if chunks else 0, int(match[1]))
+    if match := _SHARED_FILE.match(path.name):
+        chunks = [int(m[1]) for part in path.parts[:-1] if (m := _CHUNK.match(part))]
+        return (chunks[-1] if chunks else 0, int(match[1]))
+    return None
 
 
 def _video_key(path: PurePosixPath) -> str:
@@ -139,39 +160,33 @@ def _video_key(path: PurePosixPath) -> str:
     return folders[-1] if folders else ""
 
 
-def read_tasks(root: Path, major: int) -> dict[int, str]:
-    """Return task number -> instruction; empty if the table is missing."""
-    if major == 2:
-        rows = _json_lines(root / "meta" / "tasks.jsonl")
+def read_tasks(tree: FileTree) -> dict[int, str]:
+    """Return task number -> instruction, from whichever table is there; empty if none is."""
+    if not tree.has("meta/tasks.parquet"):
+        rows = _json_lines(tree, "meta/tasks.jsonl")
         return {
             int(row["task_index"]): str(row["task"]) for row in rows if {"task_index", "task"} <= set(row)
         }
-    path = root / "meta" / "tasks.parquet"
-    if not path.is_file():
-        return {}
-    table = _parquet(path)
+    table = _parquet(tree, "meta/tasks.parquet")
     texts = [name for name in table.column_names if name != "task_index"]
     if "task_index" not in table.column_names or not texts:
-        raise DatasetError(f"{path} has columns {table.column_names}; expected the task text and task_index")
+        raise DatasetError(
+            f"meta/tasks.parquet has columns {table.column_names}; expected the task text and task_index"
+        )
     pairs = zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True)
     return {int(index): str(text) for index, text in pairs}
 
 
-def read_episodes(root: Path, major: int) -> dict[int, EpisodeMeta]:
-    """Return the episode table by episode number; empty if it is missing."""
-    if major == 2:
-        rows: Iterator[Mapping[str, Any]] = _json_lines(root / "meta" / "episodes.jsonl")
-    else:
-        rows = _episode_rows(root / "meta" / "episodes")
+def read_episodes(tree: FileTree) -> dict[int, EpisodeMeta]:
+    """Return the episode table by episode number, from whichever file is there; empty if none is."""
+    rows = _episode_rows(tree) if tree.files("meta/episodes") else _json_lines(tree, "meta/episodes.jsonl")
     return {meta.index: meta for meta in map(_episode_meta, rows)}
 
 
-def _episode_rows(folder: Path) -> Iterator[Mapping[str, Any]]:
-    import pyarrow.parquet as pq
-
-    for path in sorted(folder.rglob("*.parquet")):
-        names = [n for n in _parquet_schema(path).names if not n.startswith("stats/")]
-        yield from pq.read_table(path, columns=names).to_pylist()
+def _episode_rows(tree: FileTree) -> Iterator[Mapping[str, Any]]:
+    for name in tree.files("meta/episodes"):
+        if name.endswith(".parquet"):
+            yield from _parquet(tree, name, lambda column: not column.startswith("stats/")).to_pylist()
 
 
 def _episode_meta(row: Mapping[str, Any]) -> EpisodeMeta:
@@ -196,43 +211,56 @@ def _episode_meta(row: Mapping[str, Any]) -> EpisodeMeta:
         videos=videos,
         success=None if row.get("success") is None else bool(row["success"]),
         split=row["split"] if row.get("split") in ("train", "val") else "",
+        segments=_segments(row.get("segments")),
     )
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
+def _segments(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """Read labelled parts, written as a list or as the text of one; what is neither is somebody else's column."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return ()
+    sound = isinstance(value, list) and all(
+        isinstance(part, Mapping) and set(part) == {"start", "end", "tag", "text"} for part in value
+    )
+    return tuple(value) if sound else ()
+
+
+def _json_lines(tree: FileTree, name: str) -> Iterator[dict[str, Any]]:
+    if not tree.has(name):
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = tree.read(name).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{name} is not text ({error}); copy it again") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DatasetError(
-                f"{path}, line {number} is not JSON ({error}); repair or delete the line"
+                f"{name}, line {number} is not JSON ({error}); repair or delete the line"
             ) from error
         if isinstance(row, dict):
             yield row
 
 
-def _parquet(path: Path) -> Any:
+def _parquet(tree: FileTree, name: str, wanted: Callable[[str], bool] = bool) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    source = tree.source(name)
     try:
-        return pq.read_table(path)
+        with pq.ParquetFile(source) as file:
+            return file.read(columns=[c for c in file.schema_arrow.names if wanted(c)])
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{path} is not readable parquet ({error}); copy it again") from error
-
-
-def _parquet_schema(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{path} is not readable parquet ({error}); copy it again") from error
+        raise DatasetError(f"{name} is not readable parquet ({error}); copy it again") from error
+    finally:
+        if not isinstance(source, str):
+            source.close()
 
 
 def split_of(index: int, splits: Any) -> str:
@@ -263,14 +291,14 @@ def are_generic(names: Sequence[str]) -> bool:
     return all(_GENERIC_NAME.match(name) for name in names)
 
 
-def modality_names(root: Path) -> dict[str, dict[int, str]]:
+def modality_names(tree: FileTree) -> dict[str, dict[int, str]]:
     """Return column -> component -> name from GR00T's ``meta/modality.json``; empty if there is none."""
-    path = root / "meta" / "modality.json"
-    if not path.is_file():
+    if not tree.has("meta/modality.json"):
         return {}
-    modality, names = read_json(path), {}
+    modality, names = read_json(tree, "meta/modality.json"), {}
     for group, column in (("state", "observation.state"), ("action", "action")):
-        for part, span in (modality.get(group) or {}).items():
+        parts = modality.get(group) if isinstance(modality, Mapping) else None
+        for part, span in (parts if isinstance(parts, Mapping) else {}).items():
             if not isinstance(span, Mapping) or not {"start", "end"} <= set(span):
                 continue
             key = str(span.get("original_key") or column)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robot_datasets.archives import ArchiveError
 from robot_datasets.episode import EpisodeError
+from robot_datasets.importers.file_tree import FileTree
+from robot_datasets.importers.lerobot_images import frame_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +27,8 @@ class Column:
     """A parquet column as it would be stored.
 
     Attributes:
-        kind: ``"numbers"``, ``"image"`` (encoded frames in a struct), or ``"other"`` (text and the like).
+        kind: ``"numbers"``, ``"image"`` (frames: encoded, by path, or as pixels), ``"text"``, ``"language"`` (a
+            list of annotations), or ``"other"``.
         dtype: Storage type of numbers.
         shape: Shape of one row of numbers; scalars are (1,).
     """
@@ -38,8 +41,8 @@ class Column:
 class RowReader:
     """Reads rows of one parquet file after another; keeps the row groups that episodes may share."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, tree: FileTree) -> None:
+        self._tree = tree
         self._name = ""
         self._file: pq.ParquetFile | None = None
         self._cached: tuple[object, ...] = ()
@@ -88,7 +91,7 @@ class RowReader:
                 return
             skip = max(0, start - row)
             for value in batch.column(0)[skip : max(skip, stop - row)].to_pylist():
-                yield _frame_bytes(value, self._root, f"{name}: {column}")
+                yield frame_bytes(value, self._tree, f"{name}: {column}")
             row += batch.num_rows
 
     def _open(self, name: str) -> pq.ParquetFile:
@@ -96,7 +99,7 @@ class RowReader:
 
         file = self._file
         if file is None or self._name != name:
-            file = self._guard(name, lambda: pq.ParquetFile(self._root / name))
+            file = self._guard(name, lambda: pq.ParquetFile(self._tree.source(name)))
             self._file, self._name, self._cached, self._table = file, name, (), None
         return file
 
@@ -118,23 +121,31 @@ class RowReader:
 
         try:
             return read()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ArchiveError) as error:
             raise EpisodeError(f"{name} is not readable parquet ({error}); copy it again") from error
 
 
-def describe_column(table: pa.Table, name: str) -> Column:
-    """Say what a column holds, from its Arrow type and its first row."""
+def describe_column(table: pa.Table, name: str, declared: str = "") -> Column:
+    """Say what a column holds, from its Arrow type, its first row, and the type that info.json declares."""
     import pyarrow as pa
 
     column = table[name]
     kind = _storage_type(column.type)
     if pa.types.is_struct(kind):
         return Column("image" if kind.get_field_index("bytes") >= 0 else "other")
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return Column("image")
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return Column("image" if declared == "image" else "text")
     depth = 0
     while _is_list(kind):
         kind, depth = kind.value_type, depth + 1
+    if depth == 1 and pa.types.is_struct(kind) and kind.get_field_index("content") >= 0:
+        return Column("language")
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         return Column("other")
+    if declared == "image":
+        return Column("image" if depth in (2, 3) else "other")
     dtype = str(np.dtype(kind.to_pandas_dtype()))
     dtype = _STORED.get(dtype, dtype)
     first = np.asarray(column[0].as_py()) if len(column) else np.empty(0)
@@ -173,14 +184,3 @@ def _is_list(kind: Any) -> bool:
 
 def _storage_type(kind: Any) -> Any:
     return getattr(kind, "storage_type", kind)
-
-
-def _frame_bytes(value: Any, root: Path, who: str) -> bytes:
-    if not isinstance(value, dict):
-        raise EpisodeError(f"{who} has an empty frame; expected an encoded image")
-    if value.get("bytes"):
-        return value["bytes"]
-    path = (root / str(value.get("path") or "")).resolve()
-    if not path.is_relative_to(root.resolve()) or not path.is_file():
-        raise EpisodeError(f"{who} refers to {value.get('path')!r}, which is not a file of the dataset")
-    return path.read_bytes()

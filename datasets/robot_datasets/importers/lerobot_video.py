@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from robot_datasets.archives import ArchiveError
 from robot_datasets.episode import EpisodeError
+from robot_datasets.importers.file_tree import FileTree
+from robot_datasets.importers.lerobot_depth import DepthCoding, depth_codes
 
 if TYPE_CHECKING:
     import av
@@ -43,20 +45,29 @@ class VideoPlace:
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a file says of itself: frame size [px], rate [Hz], codec name."""
+    """What a file says of itself: frame size [px], rate [Hz], codec name, bits per pixel and channel."""
 
     height: int
     width: int
     rate: float
     codec: str
+    bits: int
 
 
 class VideoReader:
     """Reads the videos of one camera, one file open at a time."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, tree: FileTree, depth: DepthCoding | None = None) -> None:
+        """Begin with no file open.
+
+        Args:
+            tree: Where the files are.
+            depth: How depth is coded, if the camera is one of depth.
+        """
+        self._tree = tree
+        self._depth = depth
         self._name = ""
+        self._source: str | BinaryIO = ""
         self._container: av.container.InputContainer | None = None
         self._times = np.empty(0, np.int64)
         self._decoded: Iterator[tuple[int, av.VideoFrame]] = iter(())
@@ -65,8 +76,9 @@ class VideoReader:
     def header(self, name: str) -> VideoHeader:
         """Describe a file without decoding it."""
         stream = self._open(name)
-        rate = float(stream.average_rate or 0)
-        return VideoHeader(stream.height, stream.width, rate, stream.codec_context.name)
+        rate, codec = float(stream.average_rate or 0), stream.codec_context
+        bits = codec.format.components[0].bits if codec.format is not None else 8
+        return VideoHeader(stream.height, stream.width, rate, codec.name, bits)
 
     def locate(self, place: VideoPlace, n_steps: int, numbers: np.ndarray | None) -> np.ndarray:
         """Return the frame number in the file of every step, (T,) int64.
@@ -105,7 +117,7 @@ class VideoReader:
         return wanted
 
     def frames(self, name: str, wanted: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the frames of increasing numbers `wanted`, (H, W, 3) uint8 RGB each."""
+        """Yield the frames of increasing numbers `wanted`: (H, W, 3) uint8 RGB, or (H, W, 1) uint16 depth [mm]."""
         from av.error import FFmpegError
 
         try:
@@ -121,11 +133,15 @@ class VideoReader:
         """Close the open file, if any."""
         if self._container is not None:
             self._container.close()
-        self._container, self._name, self._decoded = None, "", iter(())
+        if not isinstance(self._source, str):
+            self._source.close()
+        self._container, self._name, self._decoded, self._source = None, "", iter(()), ""
 
     def _frame(self, name: str, number: int) -> np.ndarray:
         for position, frame in self._decoded:
             self._position = position + 1
+            if position == number and self._depth is not None:
+                return self._depth.decode(depth_codes(frame))[..., None]
             if position == number:
                 return frame.to_ndarray(format="rgb24")
             if position > number:
@@ -156,8 +172,9 @@ class VideoReader:
             return self._container.streams.video[0]
         self.close()
         try:
-            container = av.open(str(self._root / name))
-        except (FFmpegError, OSError) as error:
+            self._source = self._tree.source(name)
+            container = av.open(self._source, "r")
+        except (FFmpegError, OSError, ArchiveError) as error:
             raise EpisodeError(f"{name} cannot be opened as a video ({error}); copy it again") from error
         self._container, self._name = container, name
         if not container.streams.video:

@@ -1,0 +1,162 @@
+"""One episode after another of a LeRobot dataset: its rows as arrays, its frames, its instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from robot_datasets.episode import Episode, EpisodeError, Segment
+from robot_datasets.features import Feature
+from robot_datasets.image_codec import encode_frame
+from robot_datasets.importers.file_tree import FileTree
+from robot_datasets.importers.instructions import instruction_of_steps
+from robot_datasets.importers.lerobot_cameras import Frames
+from robot_datasets.importers.lerobot_features import ColumnPlan
+from robot_datasets.importers.lerobot_images import standard_frame
+from robot_datasets.importers.lerobot_language import event_segments, persistent_segments
+from robot_datasets.importers.lerobot_meta import EpisodeMeta, split_of
+from robot_datasets.importers.lerobot_places import Place
+from robot_datasets.importers.lerobot_rows import RowReader, to_numpy
+from robot_datasets.importers.lerobot_video import VideoReader
+
+_PERSISTENT = "language_persistent"
+_INSTRUCTIONS = ("task", "language_instruction", "instruction")
+"""Text columns that tell the instruction where there are no numbers of instructions."""
+
+
+class EpisodeReader:
+    """Reads the episodes of one dataset; keeps the file open that several of them share."""
+
+    def __init__(
+        self,
+        tree: FileTree,
+        columns: ColumnPlan,
+        features: Mapping[str, Feature],
+        encodings: Mapping[str, str],
+        tasks: Mapping[int, str],
+        splits: Any,
+        fps: float,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            tree: The dataset's files.
+            columns: What to read.
+            features: The features that the columns become; types and shapes are checked against them.
+            encodings: Image feature of a video -> how its frames are encoded.
+            tasks: Instruction by number.
+            splits: info.json's ``splits``.
+            fps: Rate of the steps [Hz].
+        """
+        self._columns = columns
+        self._features = features
+        self._encodings = encodings
+        self._tasks = tasks
+        self._splits = splits
+        self._fps = fps
+        self._rows = RowReader(tree)
+        self._videos = {name: VideoReader(tree, frames.coding) for name, frames in columns.cameras.items()}
+
+    def __enter__(self) -> EpisodeReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for reader in self._videos.values():
+            reader.close()
+
+    def read(self, source_id: str, place: Place) -> Episode:
+        """Read an episode; its frames come when they are asked for.
+
+        Raises:
+            EpisodeError: Files or columns are missing or damaged, or of another type than in other episodes.
+        """
+        columns, rows = self._columns, self._rows
+        there = set(rows.schema(place.file).names)
+        needed = [*columns.numbers.values(), *(frames.key for frames in columns.images.values())]
+        missing = [key for key in needed if key not in there]
+        if missing:
+            raise EpisodeError(f"{place.file} has no column {missing[0]}; other episodes have it")
+        optional = ("task_index", "frame_index", *columns.language, *self._instruction_column(there))
+        wanted = dict.fromkeys([*columns.numbers.values(), *(key for key in optional if key in there)])
+        stop = rows.n_rows(place.file) if place.stop is None else place.stop
+        table = rows.read(place.file, place.start, stop, list(wanted))
+        data = {name: self._numbers(name, table, key, place.file) for name, key in columns.numbers.items()}
+        images: dict[str, Iterator[bytes]] = {
+            name: self._column_frames(frames, place, stop) for name, frames in columns.images.items()
+        }
+        numbers = _integers(table, "frame_index")
+        for name, reader in self._videos.items():
+            steps = reader.locate(place.videos[name], table.num_rows, numbers)
+            images[name] = _encoded(reader, place.videos[name].file, steps, self._encodings[name])
+        task, segments = self._labels(table, place.meta)
+        return Episode(
+            source_id,
+            data,
+            dict(images),
+            task=task,
+            success=place.meta.success,
+            split=place.meta.split or split_of(place.meta.index, self._splits),
+            segments=list(segments),
+        )
+
+    def _numbers(self, name: str, table: Any, key: str, file: str) -> np.ndarray:
+        feature, who = self._features[name], f"{file}: {key}"
+        values = to_numpy(table[key], feature.shape, who)
+        cast = values.astype(feature.dtype)
+        if values.dtype != cast.dtype and not np.array_equal(
+            cast.astype(values.dtype), values, equal_nan=values.dtype.kind == "f"
+        ):
+            raise EpisodeError(
+                f"{who} is {values.dtype}, expected {feature.dtype} as in the first episode; convert it apart"
+            )
+        return cast
+
+    def _column_frames(self, frames: Frames, place: Place, stop: int) -> Iterator[bytes]:
+        who = f"{place.file}: {frames.key}"
+        for frame in self._rows.frames(place.file, place.start, stop, frames.key):
+            yield standard_frame(frame, frames.unit if frames.depth else None, who)
+
+    def _instruction_column(self, there: set[str]) -> list[str]:
+        if self._tasks and "task_index" in there:
+            return []
+        return [key for key in _INSTRUCTIONS if key in self._columns.texts and key in there][:1]
+
+    def _labels(self, table: Any, meta: EpisodeMeta) -> tuple[str, list[Segment]]:
+        """Return the instruction, and labelled parts: annotations, paraphrases, changes of the instruction."""
+        indices = _integers(table, "task_index")
+        texts = self._instruction_column(set(table.column_names))
+        if indices is not None and all(int(i) in self._tasks for i in np.unique(indices)):
+            task, segments = instruction_of_steps([self._tasks[i] for i in indices.tolist()])
+        elif texts:
+            task, segments = instruction_of_steps([str(t or "") for t in table[texts[0]].to_pylist()])
+        else:
+            task, segments = (meta.tasks[0] if meta.tasks else ""), []
+        told = {task, *(segment.text for segment in segments)}
+        n_steps = table.num_rows
+        segments += [Segment(0, n_steps, "paraphrase", text) for text in meta.tasks if text not in told]
+        times = np.arange(n_steps) / self._fps
+        for key in self._columns.language:
+            if key not in table.column_names:
+                continue
+            if key == _PERSISTENT:
+                segments += persistent_segments(table[key][0].as_py() or (), times)
+            else:
+                segments += event_segments(table[key].to_pylist())
+        return task, segments + [Segment.of(part) for part in meta.segments]
+
+
+def _encoded(reader: VideoReader, file: str, wanted: np.ndarray, encoding: str) -> Iterator[bytes]:
+    for frame in reader.frames(file, wanted):
+        yield encode_frame(frame, encoding)
+
+
+def _integers(table: Any, key: str) -> np.ndarray | None:
+    if key not in table.column_names:
+        return None
+    return to_numpy(table[key], (1,), key).reshape(-1).astype(np.int64)
