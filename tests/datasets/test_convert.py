@@ -205,8 +205,8 @@ def test_unknown_formats_and_paths_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DatasetError, match=r"of no known format. Known: .*diffusion_policy_zarr"):
         detect_importer(tmp_path / "notes.txt")
-    with pytest.raises(DatasetError, match="unknown format 'robomind_hdf'; did you mean 'robomind_hdf5'"):
-        convert(tmp_path / "notes.txt", tmp_path / "s.zarr", format="robomind_hdf")
+    with pytest.raises(DatasetError, match="unknown format 'robomin'; did you mean 'robomind'"):
+        convert(tmp_path / "notes.txt", tmp_path / "s.zarr", format="robomin")
     for name in importer_names():
         with pytest.raises(DatasetError):
             convert(tmp_path / "notes.txt", tmp_path / "s.zarr", format=name)

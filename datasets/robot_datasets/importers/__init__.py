@@ -19,7 +19,7 @@ _BUILT_IN = {
     "lerobot": "robot_datasets.importers.lerobot:LeRobot",
     "rlds": "robot_datasets.importers.rlds:Rlds",
     "robomimic_hdf5": "robot_datasets.importers.robomimic_hdf5:RobomimicHdf5",
-    "robomind_hdf5": "robot_datasets.importers.robomind_hdf5:RoboMindHdf5",
+    "robomind": "robot_datasets.importers.robomind_hdf5:RoboMindHdf5",
 }
 
 

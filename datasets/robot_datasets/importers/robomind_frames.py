@@ -1,79 +1,185 @@
-"""Frames of RoboMIND files: encoded bytes pass through untouched, the few raw ones become PNG."""
+"""Frames of RoboMIND files: encoded bytes pass through untouched; the few that cannot become PNG.
+
+The rule of the colours (both releases): what the authors call "BGR" or "RGB" is the order of the array that
+OpenCV's ``imdecode`` returns. A standards-true decoder returns the opposite order. So files documented as "BGR" are
+true, and in those documented as "RGB" red and blue are exchanged. Raw pixels are in the documented order.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
-from robot_datasets.image_codec import decode_frame, encode_frame, frame_size, sniff_encoding
+from robot_datasets.image_codec import JPEG_BGR, decode_frame, encode_frame, frame_size, sniff_encoding
+from robot_datasets.importers.hdf5_reading import DAMAGE
 
-_FRAMES_PER_READ = 32
+_FRAMES_PER_READ = 16
 _RAW_COLOUR = {720 * 1280 * 3: (720, 1280), 480 * 640 * 3: (480, 640)}
 _RAW_DEPTH = {720 * 1280: (720, 1280), 480 * 640: (480, 640)}
+_JPEG_END = b"\xff\xd9"
+_METRES_LIMIT = 100
+_DEPTH_SAMPLES = 4
 
 
-def stream_frames(dataset: Any, n_steps: int, *, depth: bool, swap_raw: bool) -> Iterator[bytes]:
-    """Yield the first `n_steps` frames of a vlen uint8 dataset, a few at a time.
+@dataclass(frozen=True)
+class ColourRule:
+    """How the colour frames of one file become those of one feature.
+
+    Attributes:
+        file: What a standards-true decoder returns of the file's frames, ``"rgb"`` or ``"bgr"``.
+        stored: The same of the feature's frames in the store.
+        size: (height, width) [px] that every frame must have; zeros allow any.
+    """
+
+    file: str
+    stored: str
+    size: tuple[int, int] = (0, 0)
+
+    @property
+    def encoding(self) -> str:
+        """Encoding of the feature in the store."""
+        return "jpeg" if self.stored == "rgb" else JPEG_BGR
+
+
+@dataclass(frozen=True)
+class DepthRule:
+    """How the depth frames of one file are read: in metres by the authors' rule, and of which size (0: any)."""
+
+    metres: bool = False
+    size: tuple[int, int] = (0, 0)
+
+
+def check_frames(dataset: Any) -> None:
+    """Raise `EpisodeError` unless a dataset is (T,) of byte strings of varying length."""
+    import h5py
+
+    kind = h5py.check_vlen_dtype(dataset.dtype)
+    if dataset.ndim != 1 or kind is None or np.dtype(kind) != np.uint8:
+        raise EpisodeError(
+            f"{dataset.name} is {dataset.dtype} of shape {dataset.shape}; expected (T,) encoded frames, "
+            "byte strings of varying length"
+        )
+
+
+def stream_frames(dataset: Any, rows: np.ndarray, rule: ColourRule | DepthRule) -> Iterator[bytes]:
+    """Yield frames of a dataset, a few at a time.
 
     Args:
         dataset: h5py dataset (T,) of encoded frames.
-        n_steps: Frames to read.
-        depth: Depth (uint16 PNG, or raw uint8) instead of colour (JPEG, or raw).
-        swap_raw: Raw colour frames are BGR.
+        rows: (K,) non-decreasing rows to read; a row may come again.
+        rule: What to make of them.
 
     Raises:
-        EpisodeError: A frame cannot be read or is neither encoded nor of a known raw size.
+        EpisodeError: A frame cannot be read, is neither encoded nor of a known raw size, ends early, or is
+            of another size than the feature.
     """
-    for start in range(0, n_steps, _FRAMES_PER_READ):
-        stop = min(n_steps, start + _FRAMES_PER_READ)
+    for first in range(0, len(rows), _FRAMES_PER_READ):
+        wanted = rows[first : first + _FRAMES_PER_READ]
+        start, stop = int(wanted[0]), int(wanted[-1]) + 1
         try:
             block = dataset[start:stop]
-        except (OSError, RuntimeError) as error:  # h5py raises both on damaged files
-            raise EpisodeError(f"{dataset.name} steps {start}..{stop} cannot be read: {error}") from error
-        for offset, frame in enumerate(block):
-            data = np.asarray(frame, dtype=np.uint8).tobytes()
+        except DAMAGE as error:
+            raise EpisodeError(f"{dataset.name} steps {start}..{stop - 1} cannot be read: {error}") from error
+        for row in wanted:
             try:
-                yield _depth(data) if depth else _colour(data, swap_raw)
+                data = np.asarray(block[row - start]).tobytes()
+                frame = _depth(data, rule) if isinstance(rule, DepthRule) else _colour(data, rule)
+                _check_size(frame, rule.size)
             except DatasetError as error:
-                raise EpisodeError(f"{dataset.name} step {start + offset}: {error}") from error
+                raise EpisodeError(f"{dataset.name} step {row}: {error}") from error
+            yield frame
 
 
-def measure_frame(dataset: Any, *, depth: bool, swap_raw: bool) -> tuple[int, int]:
+def measure_frame(dataset: Any, rule: ColourRule | DepthRule) -> tuple[int, int]:
     """Return (height, width) [px] of the first frame, decoded to make sure."""
-    frame = next(stream_frames(dataset, 1, depth=depth, swap_raw=swap_raw))
+    if not len(dataset):
+        raise EpisodeError(f"{dataset.name} has no frames; expected one per step")
+    frame = next(stream_frames(dataset, np.zeros(1, np.int64), rule))
     decode_frame(frame)
     return frame_size(frame)
 
 
 def depth_is_metres(dataset: Any) -> bool:
-    """Apply RoboMIND's own rule to the first frame: if nothing is above 100, it is not in millimetres."""
-    if len(dataset) == 0:
-        return False
-    pixels = decode_frame(next(stream_frames(dataset, 1, depth=True, swap_raw=False)))
-    return 0 < int(pixels.max()) <= 100
+    """Apply the authors' rule to a few frames: if nothing is above 100, it is not in millimetres."""
+    n = len(dataset)
+    rows = np.unique([(2 * k + 1) * n // (2 * _DEPTH_SAMPLES) for k in range(_DEPTH_SAMPLES)]) if n else []
+    largest = max(
+        (
+            int(decode_frame(f).max())
+            for r in rows
+            for f in stream_frames(dataset, np.array([r]), DepthRule())
+        ),
+        default=0,
+    )
+    return 0 < largest <= _METRES_LIMIT
 
 
-def _colour(data: bytes, swap_raw: bool) -> bytes:
-    if sniff_encoding(data) is not None:
+def moves(dataset: Any, rule: ColourRule) -> bool:
+    """Whether the picture changes between the first and the middle frame, by more than a camera's noise."""
+    rows = np.array([0, len(dataset) // 2])
+    first, middle = (_thumbnail(decode_frame(frame)) for frame in stream_frames(dataset, rows, rule))
+    return first.shape == middle.shape and bool(np.abs(first - middle).max() > 10)
+
+
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Return means over blocks of 16 x 16 px, which noise hardly changes."""
+    height, width = (max(1, n // 16) for n in pixels.shape[:2])
+    block = pixels[: height * (pixels.shape[0] // height), : width * (pixels.shape[1] // width)].astype(
+        np.float32
+    )
+    return block.reshape(height, pixels.shape[0] // height, width, pixels.shape[1] // width, -1).mean(
+        axis=(1, 3)
+    )
+
+
+def _check_size(frame: bytes, size: tuple[int, int]) -> None:
+    if not any(size):
+        return
+    found = frame_size(frame)
+    if found != size:
+        raise DatasetError(
+            f"frame is {found[0]}x{found[1]} px, expected {size[0]}x{size[1]}; "
+            "convert with --option frame_size=any to keep sizes that vary"
+        )
+
+
+def _colour(data: bytes, rule: ColourRule) -> bytes:
+    encoding = sniff_encoding(data)
+    if encoding is None:
+        size = _RAW_COLOUR.get(len(data))
+        if size is None:
+            raise DatasetError(f"{len(data)} bytes are neither JPEG nor a raw frame of {_sizes(_RAW_COLOUR)}")
+        pixels = np.frombuffer(data, dtype=np.uint8).reshape(*size, 3)  # opposite to what a decoder returns
+        return encode_frame(pixels[..., ::-1] if rule.file == rule.stored else pixels, "png")
+    if encoding == "jpeg" and data[-2:] != _JPEG_END and not data.rstrip(b"\0").endswith(_JPEG_END):
+        raise DatasetError(f"JPEG frame of {len(data)} bytes lacks its end; it is truncated")
+    if rule.file == rule.stored:
         return data
-    size = _RAW_COLOUR.get(len(data))
-    if size is None:
-        raise DatasetError(f"{len(data)} bytes are neither JPEG nor a raw frame of {_sizes(_RAW_COLOUR)}")
-    pixels = np.frombuffer(data, dtype=np.uint8).reshape(*size, 3)
-    return encode_frame(pixels[..., ::-1] if swap_raw else pixels, "png")
+    return encode_frame(decode_frame(data)[..., ::-1], "png")
 
 
-def _depth(data: bytes) -> bytes:
-    if sniff_encoding(data) == "png":
+def _depth(data: bytes, rule: DepthRule) -> bytes:
+    encoding = sniff_encoding(data)
+    if encoding == "png" and data[24:26] == b"\x10\x00" and not rule.metres:  # 16 bit, grey
         return data
-    size = _RAW_DEPTH.get(len(data))
-    if size is None:
-        raise DatasetError(f"{len(data)} bytes are neither PNG nor raw depth of {_sizes(_RAW_DEPTH)}")
-    return encode_frame(np.frombuffer(data, dtype=np.uint8).reshape(*size, 1).astype(np.uint16), "png")
+    if encoding is None:
+        size = _RAW_DEPTH.get(len(data))
+        if size is None:
+            raise DatasetError(f"{len(data)} bytes are neither PNG nor raw depth of {_sizes(_RAW_DEPTH)}")
+        pixels = np.frombuffer(data, dtype=np.uint8).reshape(*size, 1)
+    else:
+        pixels = decode_frame(data)
+    if encoding == "jpeg" or pixels.shape[2] != 1:
+        raise DatasetError(
+            f"depth frame is {encoding} of {pixels.shape[2]} channels; expected grey PNG or raw"
+        )
+    scale = 1000 if rule.metres else 1
+    return encode_frame(np.minimum(pixels.astype(np.uint32) * scale, 65535).astype(np.uint16), "png")
 
 
 def _sizes(table: dict[int, tuple[int, int]]) -> str:

@@ -1,289 +1,288 @@
-"""RoboMIND 1.x HDF5 trajectories, Franka layouts (h5_franka_1rgb, h5_franka_3rgb).
+"""RoboMIND 1.0, 1.1 and 1.2: one HDF5 file per episode, real robots and the simulated ones.
 
-One file is one episode: ``puppet/*`` is the robot's measured state, ``master/*`` the teleoperation device,
-``observations/{rgb,depth}_images/<camera>`` the encoded frames. Everything the path says comes from
-`robomind_tree`, everything the keys mean from `robot_datasets.schemas.robomind`.
+``puppet/*`` is the robot's measured state, ``master/*`` the teleoperation device, ``observations/{rgb,depth}_images``
+the encoded frames. What the path says comes from `robomind_tree`, what the keys mean from the schemas of the format
+``robomind``, words from `robomind_language`. See docs/datasets/robomind.md.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robot_datasets.episode import Episode, EpisodeError
-from robot_datasets.errors import DatasetError
-from robot_datasets.features import ACTION, DEPTH_PREFIX, IMAGE_PREFIX, Feature
+from robot_datasets.features import STATE
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
-from robot_datasets.importers.robomind_frames import depth_is_metres, measure_frame, stream_frames
+from robot_datasets.importers.hdf5_reading import find_dataset, open_hdf5, read_array, read_text
+from robot_datasets.importers.robomind_clock import ALIGNMENTS, CameraClock, camera_clock, clock_warnings
+from robot_datasets.importers.robomind_language import (
+    DIRTY_TASKS,
+    Annotation,
+    AnnotationKey,
+    annotated_segments,
+    find_annotations,
+    find_instructions,
+    instruction_from_folder,
+)
+from robot_datasets.importers.robomind_pose import CHOICES, RECORDED, PoseModel, pose_model, repaired
+from robot_datasets.importers.robomind_quality import END_EFFECTOR, ArmColumns, arms_of
+from robot_datasets.importers.robomind_recording import (
+    COMMON_OPTIONS,
+    camera_dataset,
+    choose_embodiment,
+    frames_of,
+    length_warnings,
+    only_tasks,
+    still_warnings,
+)
+from robot_datasets.importers.robomind_survey import (
+    Camera,
+    Probes,
+    choose_cameras,
+    survey,
+    surveyed_cameras,
+)
 from robot_datasets.importers.robomind_tree import (
     Trajectory,
     find_trajectories,
-    has_trajectory,
-    read_instructions,
+    probe_tree,
+    release_of,
     tree_checksum,
 )
-from robot_datasets.schemas.robomind import ACTION_SEMANTICS, FPS, SCHEMAS, RoboMindSchema, schema
+from robot_datasets.importers.schema_columns import SchemaColumns
+from robot_datasets.importers.settings import positive_rate, whole_number
+from robot_datasets.resampling import SELECTING
+from robot_datasets.schemas import EmbodimentSchema
 
 if TYPE_CHECKING:
     import h5py
 
-_GROUPS = {IMAGE_PREFIX: "observations/rgb_images", DEPTH_PREFIX: "observations/depth_images"}
+_RELEASE = 1
+_FILES_PER_TASK = 2
+_SIM_TIME = "sim_time_seq"
+_IN_FILE_INSTRUCTION = "language_raw"
 
 
 @dataclass(frozen=True)
 class _Context:
-    """What reading an episode needs: schema folder, image feature -> HDF5 key, task folder -> instruction."""
+    """What reading an episode needs besides the plan's options."""
 
-    folder: str
-    frames: Mapping[str, str]
+    columns: SchemaColumns
+    cameras: tuple[Camera, ...]
+    arms: tuple[ArmColumns, ...]
+    pose: PoseModel | None
     instructions: Mapping[str, str]
+    annotations: Mapping[AnnotationKey, Annotation]
+    fps: float
+
+    def recorded(self, steps: slice) -> int:
+        """Number of steps before those without an action were cut off."""
+        return steps.stop + max(0, self.columns.schema.action_source(self.columns.action).shift)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the arrays of a file run at different rates: those of the simulators, which have no puppet."""
+        return not self.columns.schema.features[STATE].parts[0].source.startswith("puppet/")
 
 
 class RoboMindHdf5(Importer):
     """Importer of RoboMIND 1.0, 1.1 and 1.2 trajectories."""
 
-    name = "robomind_hdf5"
-    version = 1
-    summary = "RoboMIND 1.x tree of .../<embodiment>/<task>/success_episodes/.../trajectory.hdf5 (Franka)"
+    name = "robomind"
+    version = 2
+    summary = "RoboMIND 1.0 to 1.2, a tree of .../h5_<embodiment>/<task>/success_episodes/.../trajectory.hdf5"
     options = (
+        *COMMON_OPTIONS,
         Option(
-            "embodiment", "", "embodiment folder, needed if the tree holds several", ("", *sorted(SCHEMAS))
+            "fps",
+            "",
+            "rate [Hz]; empty = measured if simulated, else the authors' 30, which no file confirms",
         ),
-        Option("action", "", "what an action is; empty = the embodiment's default", ("", *ACTION_SEMANTICS)),
-        Option("cameras", "", "colour cameras, comma-separated; empty = all of the embodiment"),
-        Option("depth", "keep", "keep depth images, or drop them", ("keep", "drop")),
-        Option("fps", f"{FPS:g}", "rate [Hz]; the files have no timestamps"),
-        Option("instructions", "", "RoboMIND_v1_2_instr.csv; without it the task is its folder's name"),
+        Option(
+            "instructions", "", "instruction table (.csv); empty = looked for in and above the source; none"
+        ),
+        Option("annotations", "", "step annotations (folder or .json); empty = looked for likewise; none"),
+        Option(
+            "dirty_tasks",
+            "keep",
+            "tasks whose instruction is known to be wrong: warn, or drop",
+            ("keep", "drop"),
+        ),
+        Option(
+            "end_effector", RECORDED, "poses as recorded; repair = frozen ones from joints; fk = all", CHOICES
+        ),
+        Option(
+            "tool", "estimate", "tool for repair and fk: estimate, flange, or x,y,z,roll,pitch,yaw [m, rad]"
+        ),
+        Option("alignment", "span", "simulated: where in time the rows of an array lie", ALIGNMENTS),
+        Option("resampling", "nearest", "simulated: which row a step takes", SELECTING),
     )
 
     def probe(self, path: Path) -> Probe | None:
-        """Look for a trajectory file below a ``success_episodes`` folder."""
-        found = has_trajectory(path)
-        return Probe(self.name, str(found)) if found else None
+        """Look for a trajectory of the first release below a ``success_episodes`` folder."""
+        found = probe_tree(path, _RELEASE)
+        return Probe(self.name, found) if found else None
 
     def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
-        """List the files; of each task, open the first that can be opened, to measure its frames."""
-        trajectories = find_trajectories(path)
-        if not trajectories:
-            raise DatasetError(
-                f"{path} holds no <embodiment>/<task>/success_episodes/.../trajectory.hdf5; check the path"
-            )
-        chosen = _choose_schema(path, {t.folder for t in trajectories}, options["embodiment"])
-        mine = [t for t in trajectories if t.folder == chosen.folder]
-        semantics = options["action"] or chosen.action_default
-        frames, sizes = _measure(mine, chosen, options)
-        features = {name: feature for name, (_, feature) in chosen.observation.items()}
-        features[ACTION] = replace(chosen.action, meaning=semantics)
-        features |= sizes
-        instructions, recorded = _instructions(options["instructions"])
-        cameras = [key.rpartition("/")[2] for name, key in frames.items() if name.startswith(IMAGE_PREFIX)]
+        """List the files, and look at two of each task."""
+        everything = find_trajectories(path, _RELEASE)
+        schema, mine = choose_embodiment(path, everything, self.name, options["embodiment"])
+        dirty = DIRTY_TASKS if options["dirty_tasks"] == "drop" else {}
+        mine, dropped = only_tasks(mine, options["tasks"], dirty)
+        columns, cameras, rates = _look(mine, schema, options)
+        features = columns.features(lambda key: 0)
+        measured = str(round(float(np.median(rates)), 3)) if rates else str(schema.fps)
+        fps = positive_rate(options["fps"] or measured, path)
+        instructions, table = find_instructions(path, options["instructions"])
+        annotations, annotated = find_annotations(path, options["annotations"], mine)
+        arms = tuple(arms_of(features))
+        context = _Context(columns, cameras, arms, None, instructions, annotations, fps)
+        model, pose_facts = pose_model(
+            schema.robot,
+            features[END_EFFECTOR].rotation if END_EFFECTOR in features else "",
+            arms,
+            options,
+            mine,
+            lambda trajectory: _state_and_pose(trajectory, context, options),
+        )
         resolved = {
-            "embodiment": chosen.folder,
-            "action": semantics,
-            "cameras": ",".join(cameras),
-            "instructions": recorded,
+            "embodiment": ",".join(sorted({t.folder for t in mine})),
+            "action": columns.action,
+            "cameras": ",".join(c.feature.rpartition(".")[2] for c in cameras if not c.is_depth),
+            "fps": f"{fps:g}",
+            "instructions": table,
+            "annotations": annotated,
+        }
+        notes = {
+            "schema": schema.name,
+            "schema_digest": schema.digest,
+            "rate": "given" if options["fps"] else "measured" if rates else "assumed",
+            "tasks_without_instruction": sorted({t.task for t in mine if not instructions.get(t.task)}),
+            "annotated_episodes": len(annotations),
         }
         return Plan(
             source=path,
             options=dict(options) | resolved,
             refs=[EpisodeRef(t.source_id, t) for t in mine],
-            features=features,
-            fps=_rate(options["fps"]),
-            embodiment=chosen.embodiment,
+            features=features | {c.feature: c.describe() for c in cameras},
+            fps=fps,
+            embodiment=schema.robot,
             checksum=tree_checksum(mine),
-            image_encodings={n: "jpeg" if n.startswith(IMAGE_PREFIX) else "png" for n in frames},
-            notes={"tasks_without_instruction": sorted({t.task for t in mine} - set(instructions))},
-            context=_Context(chosen.folder, frames, instructions),
+            image_encodings={c.feature: c.encoding for c in cameras},
+            rejected=dropped,
+            notes=notes | pose_facts,
+            context=replace(context, pose=model),
         )
 
     def episodes(self, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
         """Open one file after another; an unreadable one is rejected with its reason."""
-        import h5py
-
         for ref in refs:
             try:
-                file = h5py.File(ref.locator.path, "r")
-            except OSError as error:
-                yield Rejected(ref.source_id, f"the file is truncated or not HDF5: {error}")
-                continue
-            with file:
-                try:
-                    episode = _episode(file, ref.locator, plan)
-                except EpisodeError as error:
-                    yield Rejected(ref.source_id, str(error))
-                else:
-                    yield episode
+                with open_hdf5(ref.locator.path) as file:
+                    yield _episode(file, ref.locator, plan)
+            except EpisodeError as error:
+                yield Rejected(ref.source_id, str(error))
 
 
 def _episode(file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
     context: _Context = plan.context
-    chosen = schema(context.folder)
-    data = {name: _array(file, key, feature) for name, (key, feature) in chosen.observation.items()}
-    semantics = plan.options["action"]
-    action_key = chosen.master_action if semantics == "master" else chosen.puppet_action
-    action = _array(file, action_key, chosen.action)
-    datasets = {name: _frame_dataset(file, key) for name, key in context.frames.items()}
-    lengths = {name: len(values) for name, values in (data | {ACTION: action} | datasets).items()}
-    if len(set(lengths.values())) != 1:
-        listed = ", ".join(f"{name}={n}" for name, n in lengths.items())
-        raise EpisodeError(f"arrays differ in length: {listed}; expected one row per step")
-    for name, dataset in datasets.items():
-        if name.startswith(DEPTH_PREFIX) and depth_is_metres(dataset):
-            raise EpisodeError(
-                f"{name} is in metres by RoboMIND's rule (largest value <= 100), expected mm; use depth=drop"
-            )
-    n_steps = len(action)
-    if semantics == "puppet_next":  # the last step has no next state, so it is left out
-        n_steps -= 1
-        action = action[1:]
-    if n_steps < 1:
-        raise EpisodeError(f"{len(action)} usable steps with action={semantics}; expected at least one")
-    images = {
-        name: stream_frames(dataset, n_steps, depth=name.startswith(DEPTH_PREFIX), swap_raw=chosen.rgb_as_is)
-        for name, dataset in datasets.items()
-    }
+    if release_of(file) == 2:
+        raise EpisodeError("the file is of RoboMIND 2.0; convert it apart with --format robomind2")
+    recording = _Recording(file, context, plan.options)
+    data, steps = context.columns.read(recording.read)
+    n_steps = steps.stop - steps.start
+    warnings = recording.warnings()
+    pose, faults = repaired(data, context.arms, context.pose) if END_EFFECTOR in data else (None, [])
+    if pose is not None:
+        data[END_EFFECTOR] = pose
+    sources = {c.feature: (c, camera_dataset(file, c), c.stored) for c in context.cameras}
+    images, notes = frames_of(sources, recording.rows_of, context.recorded(steps), steps)
+    warnings += faults + notes + still_warnings(data[STATE], context.arms, context.cameras, file)
+    warnings += length_warnings(n_steps, whole_number(plan.options["min_steps"], "min_steps"), plan.options)
+    segments, skipped = [], []
+    annotation = context.annotations.get((trajectory.folder, trajectory.task, trajectory.episode))
+    if annotation is not None:
+        segments, skipped = annotated_segments(annotation, n_steps)
+    task = context.instructions.get(trajectory.task) or read_text(file, _IN_FILE_INSTRUCTION)
+    if trajectory.task in DIRTY_TASKS:
+        warnings.append(f"task: the instruction is known to be wrong: {DIRTY_TASKS[trajectory.task]}")
     return Episode(
         trajectory.source_id,
-        {name: values[:n_steps] for name, values in (data | {ACTION: action}).items()},
-        dict(images),
-        task=context.instructions.get(trajectory.task, trajectory.task),
+        data,
+        images,
+        task=task or instruction_from_folder(trajectory.task),
         success=True,
         split=trajectory.split,
+        segments=[*segments],
+        warnings=warnings + skipped,
     )
 
 
-def _array(file: h5py.File, key: str, feature: Feature) -> np.ndarray:
-    import h5py
+class _Recording:
+    """The arrays of one open file; those of a simulator are brought to the clock of its frames."""
 
-    node = file.get(key)
-    if not isinstance(node, h5py.Dataset):
-        raise EpisodeError(f"{key} is missing; expected (T, {feature.shape[0]}) numbers")
-    if node.shape[1:] != feature.shape:
-        raise EpisodeError(f"{key} has shape {node.shape}, expected (T, {feature.shape[0]})")
-    try:
-        return node[...]
-    except (OSError, RuntimeError) as error:
-        raise EpisodeError(f"{key} cannot be read, the file is truncated: {error}") from error
-
-
-def _frame_dataset(file: h5py.File, key: str) -> Any:
-    import h5py
-
-    node = file.get(key)
-    if isinstance(node, h5py.Dataset):
-        return node
-    group, _, camera = key.rpartition("/")
-    parent = file.get(group)
-    found = sorted(parent) if isinstance(parent, h5py.Group) else []
-    raise EpisodeError(
-        f"{group} has {', '.join(found) or 'no cameras'}, expected {camera}; convert such episodes apart "
-        "with --option cameras=... or depth=drop"
-    )
-
-
-def _choose_schema(path: Path, folders: set[str], wanted: str) -> RoboMindSchema:
-    if wanted:
-        if wanted not in folders:
-            raise DatasetError(
-                f"{path} holds {', '.join(sorted(folders))}, not {wanted}; choose another embodiment"
+    def __init__(self, file: h5py.File, context: _Context, options: Mapping[str, str]) -> None:
+        self._file, self._context, self._options = file, context, options
+        self.clock: CameraClock | None = None
+        if context.is_simulated:
+            reference = camera_dataset(file, context.cameras[0])
+            sim_time = find_dataset(file, _SIM_TIME)
+            self.clock = camera_clock(
+                len(reference), None if sim_time is None else read_array(sim_time), context.fps
             )
-        return schema(wanted)
-    known = sorted(folders & set(SCHEMAS))
-    if len(known) == 1 and folders == set(known):
-        return schema(known[0])
-    if known:
-        raise DatasetError(
-            f"{path} holds several embodiments ({', '.join(sorted(folders))}); a store has one, "
-            f"choose with --option embodiment={known[0]}"
-        )
-    raise DatasetError(
-        f"{path} holds {', '.join(sorted(folders))}; this importer reads {', '.join(sorted(SCHEMAS))} so far"
+
+    def read(self, key: str) -> np.ndarray:
+        """Return (T, ...) numbers, one row per step."""
+        dataset = find_dataset(self._file, key)
+        if dataset is None:
+            raise EpisodeError(f"{key} is missing; expected (T, ...) numbers")
+        values = read_array(dataset)
+        return values if self.clock is None else values[self.rows_of(len(values), key)]
+
+    def rows_of(self, n_rows: int, name: str) -> np.ndarray:
+        """Return which row of an array belongs to each step."""
+        if self.clock is None:
+            return np.arange(n_rows)
+        return self.clock.rows(n_rows, self._options["alignment"], self._options["resampling"], name)
+
+    def warnings(self) -> list[str]:
+        """Say what is odd about the clock."""
+        return [] if self.clock is None else clock_warnings(self.clock, self._context.fps)
+
+
+def _state_and_pose(
+    trajectory: Trajectory, context: _Context, options: Mapping[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    with open_hdf5(trajectory.path) as file:
+        data, _ = context.columns.read(_Recording(file, context, options).read)
+    return data[STATE], data[END_EFFECTOR]
+
+
+def _look(
+    trajectories: Sequence[Trajectory], schema: EmbodimentSchema, options: Mapping[str, str]
+) -> tuple[SchemaColumns, tuple[Camera, ...], list[float]]:
+    """Return what the surveyed files hold: columns, cameras, and the rates of simulators' clocks [Hz]."""
+    chosen = choose_cameras(schema, options)
+    orders = dict(chosen.values())
+    probes = Probes(
+        cameras={name: key for name, (key, _) in chosen.items()},
+        keys={part.source for source in schema.features.values() for part in source.parts},
+        order=lambda _, key: orders[key],
+        rate=lambda file: _measured_rate(file, next(iter(chosen.values()))[0]),
     )
+    found = survey(trajectories, _FILES_PER_TASK, probes)
+    cameras = surveyed_cameras(chosen, found, options, schema.name)
+    columns = SchemaColumns.of(schema, options["action"], found.has)
+    return columns, cameras, [rate for rates in found.rates.values() for rate in rates]
 
 
-def _cameras(chosen: RoboMindSchema, options: Mapping[str, str]) -> list[str]:
-    names = [name.strip() for name in options["cameras"].split(",") if name.strip()]
-    return names or list(chosen.cameras)
-
-
-def _measure(
-    trajectories: Sequence[Trajectory], chosen: RoboMindSchema, options: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, Feature]]:
-    """Return image feature -> HDF5 key, and the features; a size that varies between tasks is 0."""
-    wanted = {IMAGE_PREFIX + _short(c): f"{_GROUPS[IMAGE_PREFIX]}/{c}" for c in _cameras(chosen, options)}
-    if options["depth"] == "keep":
-        wanted |= {
-            DEPTH_PREFIX + _short(c): f"{_GROUPS[DEPTH_PREFIX]}/{c}" for c in _cameras(chosen, options)
-        }
-    sizes: dict[str, set[tuple[int, int]]] = {name: set() for name in wanted}
-    by_task: dict[str, list[Trajectory]] = {}
-    for trajectory in trajectories:
-        by_task.setdefault(trajectory.task, []).append(trajectory)
-    reasons: list[str] = []
-    for candidates in by_task.values():
-        measured = next(filter(None, (_measure_file(t, wanted, chosen, reasons) for t in candidates)), None)
-        for name, size in (measured or {}).items():
-            sizes[name].add(size)
-    absent = [name for name, found in sizes.items() if not found and name.startswith(IMAGE_PREFIX)]
-    sizes = {name: found for name, found in sizes.items() if found}
-    if absent and (options["cameras"] or len(absent) == len(_cameras(chosen, options))):
-        detail = f"; the first that failed, {reasons[0]}" if reasons else ""
-        raise DatasetError(f"no file of {chosen.folder} has readable frames of {', '.join(absent)}{detail}")
-    features = {
-        name: Feature(
-            dtype="uint8" if name.startswith(IMAGE_PREFIX) else "uint16",
-            shape=(
-                *(next(iter(found)) if len(found) == 1 else (0, 0)),
-                3 if name.startswith(IMAGE_PREFIX) else 1,
-            ),
-            units=() if name.startswith(IMAGE_PREFIX) else ("mm",),
-        )
-        for name, found in sizes.items()
-    }
-    return {name: wanted[name] for name in sizes}, features
-
-
-def _measure_file(
-    trajectory: Trajectory, wanted: Mapping[str, str], chosen: RoboMindSchema, reasons: list[str]
-) -> dict[str, tuple[int, int]] | None:
-    """Return the sizes of those cameras the file has, or None (and a reason) if it cannot be used."""
-    import h5py
-
-    sizes = {}
-    try:
-        with h5py.File(trajectory.path, "r") as file:
-            for name, key in wanted.items():
-                if isinstance(file.get(key), h5py.Dataset):
-                    depth = name.startswith(DEPTH_PREFIX)
-                    sizes[name] = measure_frame(file[key], depth=depth, swap_raw=chosen.rgb_as_is)
-    except (OSError, DatasetError) as error:
-        reasons.append(f"{trajectory.source_id}: {error}")
+def _measured_rate(file: h5py.File, camera: str) -> float | None:
+    sim_time, frames = find_dataset(file, _SIM_TIME), find_dataset(file, camera)
+    if sim_time is None or frames is None:
         return None
-    return sizes or None
-
-
-def _short(camera: str) -> str:
-    return camera.removeprefix("camera_")
-
-
-def _instructions(option: str) -> tuple[dict[str, str], str]:
-    if not option:
-        return {}, ""
-    path = Path(option)
-    table = read_instructions(path)
-    return table, "blake2b:" + hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not rate > 0:
-        raise DatasetError(f"fps is '{text}'; expected a positive number [Hz], for example --option fps=30")
-    return rate
+    clock = camera_clock(len(frames), read_array(sim_time), 1.0)
+    return (clock.rate or None) if clock.measured else None
