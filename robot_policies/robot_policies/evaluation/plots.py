@@ -1,95 +1,26 @@
-"""The figures of a report, as SVG that follows the page's colours and font.
-
-Colours are drawn as sentinels and replaced by CSS variables, so one figure serves the light and the dark
-page; text stays text.
-"""
+"""The figures of an evaluation's report."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from robot_policies.evaluation.results import EpisodeResult
+from robot_policies.pages.drawing import SENTINELS, STYLE, log_scale, new_figure, to_svg
 
-# What is drawn -> what the page shows. The values are arbitrary but must not occur by chance.
-SENTINELS = {
-    "ink": "#010203",
-    "muted": "#020304",
-    "grid": "#030405",
-    "accent": "#040506",
-    "good": "#050607",
-    "bad": "#060708",
-    "second": "#070809",
-}
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "robot-policies",
-    "font.size": 10,
-    "font.family": "sans-serif",
-    "text.color": SENTINELS["ink"],
-    "axes.edgecolor": SENTINELS["grid"],
-    "axes.labelcolor": SENTINELS["muted"],
-    "axes.titlecolor": SENTINELS["ink"],
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": SENTINELS["grid"],
-    "grid.linewidth": 0.7,
-    "xtick.color": SENTINELS["grid"],
-    "ytick.color": SENTINELS["grid"],
-    "xtick.labelcolor": SENTINELS["muted"],
-    "ytick.labelcolor": SENTINELS["muted"],
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 # Above so many episodes single curves are noise: the band of percentiles is drawn instead.
 MAX_CURVES = 60
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _log_scale(axes: Axes) -> None:
-    """Logarithmic y with plain numbers: 0.1, 0.05, 0.02."""
-    axes.set_yscale("log")
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
-    for format_axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        format_axis(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _svg(figure: Figure, description: str) -> str:
-    """Serialise, with sentinels replaced by the page's variables."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    for name, colour in SENTINELS.items():
-        text = text.replace(colour, f"var(--{name})")
-    text = re.sub(r"font: ([^;\"]*?)(?:'[^']*'|sans-serif)[^;\"]*", r"font: \1var(--font)", text)
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
-    text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
 
 
 def plot_scores(results: Sequence[EpisodeResult], summary: Mapping[str, Any]) -> str:
     """Score of every episode by seed, with the mean and its interval."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(9.6, 2.9)
+        figure, axes = new_figure(9.6, 2.9)
         x = np.arange(len(results))
         score = summary["score"]
         axes.axhspan(score["low"], score["high"], color=SENTINELS["accent"], alpha=0.15, lw=0)
@@ -109,13 +40,13 @@ def plot_scores(results: Sequence[EpisodeResult], summary: Mapping[str, Any]) ->
         axes.grid(axis="x", visible=False)
         axes.set_title(f"Score per episode: mean {score['value']:.3f} with its 95 % interval")
         axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
-        return _svg(figure, "score of every episode")
+        return to_svg(figure, "score of every episode")
 
 
 def plot_score_histogram(results: Sequence[EpisodeResult]) -> str:
     """How the scores are distributed."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.7, 2.9)
+        figure, axes = new_figure(4.7, 2.9)
         axes.hist(
             [r.score for r in results],
             bins=np.linspace(0, 1, 21).tolist(),
@@ -125,13 +56,13 @@ def plot_score_histogram(results: Sequence[EpisodeResult]) -> str:
         axes.set(xlabel="score", ylabel="episodes", xlim=(0, 1), title="Distribution of scores")
         axes.grid(axis="x", visible=False)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        return _svg(figure, "histogram of scores")
+        return to_svg(figure, "histogram of scores")
 
 
 def plot_success_over_time(results: Sequence[EpisodeResult], *, fps: float, max_steps: int) -> str:
     """Share of all episodes that have succeeded by a given time."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.7, 2.9)
+        figure, axes = new_figure(4.7, 2.9)
         steps = sorted(r.success_step for r in results if r.success and r.success_step is not None)
         times = np.array([0, *steps, max_steps]) / fps
         share = np.array([0, *range(1, len(steps) + 1), len(steps)]) / len(results)
@@ -139,13 +70,13 @@ def plot_success_over_time(results: Sequence[EpisodeResult], *, fps: float, max_
         axes.fill_between(times, share, step="post", color=SENTINELS["good"], alpha=0.15, lw=0)
         axes.set(xlabel="time [s]", ylabel="share of episodes", ylim=(0, 1.03), xlim=(0, max_steps / fps))
         axes.set_title("Succeeded by time")
-        return _svg(figure, "share of episodes that succeeded by a given time")
+        return to_svg(figure, "share of episodes that succeeded by a given time")
 
 
 def plot_rewards(results: Sequence[EpisodeResult], *, fps: float) -> str:
     """Best reward so far over time: every episode, and their mean."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.7, 2.9)
+        figure, axes = new_figure(4.7, 2.9)
         curves = [np.maximum.accumulate(r.rewards) for r in results if len(r.rewards)]
         longest = max((len(c) for c in curves), default=1)
         # An episode that is over keeps its best reward, so that all episodes count at all times.
@@ -165,13 +96,13 @@ def plot_rewards(results: Sequence[EpisodeResult], *, fps: float) -> str:
             axes.legend(loc="lower right")
         axes.set(xlabel="time [s]", ylabel="best reward so far", xlim=(0, longest / fps))
         axes.set_title("Reward over time")
-        return _svg(figure, "best reward so far, over time")
+        return to_svg(figure, "best reward so far, over time")
 
 
 def plot_latency(times_ms: Sequence[float], *, budget_ms: float | None, title: str) -> str:
     """Histogram of policy calls, with percentiles and the time a chunk buys."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.7, 2.9)
+        figure, axes = new_figure(4.7, 2.9)
         times = np.asarray(times_ms, dtype=np.float64)
         p50, p99 = np.percentile(times, (50, 99))
         right = max(float(times.max()) * 1.05, 1e-3)
@@ -192,7 +123,7 @@ def plot_latency(times_ms: Sequence[float], *, budget_ms: float | None, title: s
         axes.grid(axis="x", visible=False)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left")  # calls take their time: there are none near 0
-        return _svg(figure, "latency of the policy")
+        return to_svg(figure, "latency of the policy")
 
 
 def plot_training(lines: Sequence[Mapping[str, Any]]) -> str | None:
@@ -211,7 +142,7 @@ def plot_training(lines: Sequence[Mapping[str, Any]]) -> str | None:
         left, right = figure.subplots(1, 2)
         if losses:
             left.plot(*zip(*losses, strict=True), color=SENTINELS["accent"], lw=1.2)
-            _log_scale(left)
+            log_scale(left)
         left.set(xlabel="step", ylabel="loss", title="Training loss")
         for (label, points), colour in zip(errors.items(), ("accent", "second"), strict=True):
             if points:
@@ -220,9 +151,9 @@ def plot_training(lines: Sequence[Mapping[str, Any]]) -> str | None:
                 )
         right.set(xlabel="step", ylabel="normalised squared error", title="Error of sampled actions")
         if any(errors.values()):
-            _log_scale(right)
+            log_scale(right)
             right.legend()
-        return _svg(figure, "training curves")
+        return to_svg(figure, "training curves")
 
 
 def _digits(value: float) -> str:

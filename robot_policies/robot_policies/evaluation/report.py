@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from robot_policies import __version__
 from robot_policies.evaluation import plots
 from robot_policies.evaluation.report_tables import (
     episode_table,
@@ -21,6 +17,7 @@ from robot_policies.evaluation.report_tables import (
     protocol_table,
 )
 from robot_policies.evaluation.results import EpisodeResult, ResultsFolder
+from robot_policies.pages.page import command_card, section, write_page
 
 # Single clips beyond this much base64 stay in the videos folder, so that the report can be mailed.
 MAX_CLIPS_BYTES = 12_000_000
@@ -41,30 +38,22 @@ def write_report(folder: ResultsFolder, summary: Mapping[str, Any]) -> Path:
         _facts(summary, protocol),
         _videos(folder, summary),
         _plots(folder, summary),
-        _section("Failures", failure_list(results)),
-        _section("Protocol", protocol_table(protocol)),
-        _section("Episodes", episode_table(results)),
-        _section("Reproduce", _command(protocol)),
+        section("Failures", failure_list(results)),
+        section("Protocol", protocol_table(protocol)),
+        section("Episodes", episode_table(results)),
+        section("Reproduce", _command(protocol)),
         _method(summary),
     ]
     task = protocol["task"]
-    page = Template((files("robot_policies.evaluation") / "report_template.html").read_text("utf-8"))
-    text = page.substitute(
-        title=escape(f"{task['name']}: {_main_value(summary)}"),
-        heading=escape(task["name"]),
-        subtitle=f"{escape(task['instruction'])} &middot; {escape(_policy_name(protocol))}",
-        body="\n".join(section for section in sections if section),
-        footer=f"robot-policies {escape(__version__)}",
-    )
     path = folder.path / "report.html"
-    staging = path.with_name(".report.html.tmp")
-    staging.write_text(text, encoding="utf-8")
-    os.replace(staging, path)
+    write_page(
+        path,
+        title=f"{task['name']}: {_main_value(summary)}",
+        heading=task["name"],
+        subtitle=f"{escape(task['instruction'])} &middot; {escape(_policy_name(protocol))}",
+        sections=sections,
+    )
     return path
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
 
 
 def _policy_name(protocol: Mapping[str, Any]) -> str:
@@ -191,7 +180,7 @@ def _videos(folder: ResultsFolder, summary: Mapping[str, Any]) -> str:
             f'<details class="clips-box"><summary>{len(clips)} single episodes</summary>'
             f'<div class="clips">{"".join(clips)}</div>{more}</details>'
         )
-    return _section("Videos", "".join(parts))
+    return section("Videos", "".join(parts))
 
 
 def _clip(path: Path, result: EpisodeResult) -> str:
@@ -230,7 +219,7 @@ def _plots(folder: ResultsFolder, summary: Mapping[str, Any]) -> str:
     training = plots.plot_training(read_metrics(folder.protocol))
     if training is not None:
         figures.append(f'<figure class="card wide">{training}</figure>')
-    return _section("Measurements", f'<div class="plots">{"".join(figures)}</div>')
+    return section("Measurements", f'<div class="plots">{"".join(figures)}</div>')
 
 
 def read_metrics(protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -245,11 +234,10 @@ def read_metrics(protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _command(protocol: Mapping[str, Any]) -> str:
-    return (
-        f'<div class="card command"><pre id="command">{escape(protocol["command"])}</pre>'
-        '<button type="button" data-copy="command">copy</button></div>'
-        '<p class="note">The same seeds, checkpoint and software versions repeat these numbers; '
-        "the checkpoint and the data are identified by the hashes above.</p>"
+    return command_card(
+        protocol["command"],
+        "The same seeds, checkpoint and software versions repeat these numbers; "
+        "the checkpoint and the data are identified by the hashes above.",
     )
 
 
