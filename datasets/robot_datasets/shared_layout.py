@@ -1,15 +1,15 @@
 """The shared layout: components of different robots at agreed places of one vector, the rest padded and masked.
 
 A *layout* (``schemas/layouts/shared.yaml``) is an ordered list of slots. A schema says which of a robot's
-components go into which slot. `slots_in_use` keeps the slots that a mixture needs, so that two seven-joint arms do
-not drag the legs of a humanoid along::
+components go into which slot. A mixture keeps the slots that one of its robots fills, so that two seven-joint arms
+do not drag the legs of a humanoid along::
 
     slots in use        left_arm      left_gripper   right_arm     right_gripper
     width               7             1              7             1                16 in all
     agilex (6+1, 6+1)   v v v v v v . v              v v v v v v . v                v = valid, . = 0, masked
     franka (7+1)        . . . . . . . .              v v v v v v v v
 
-`Placement` does it for one feature in both directions, and `SharedView` for a whole store.
+`Placement` does it for one feature in both directions, `robot_datasets.shared_view` for whole stores.
 """
 
 from __future__ import annotations
@@ -24,19 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_datasets.errors import DatasetError, unknown_name
-from robot_datasets.features import ACTION, STATE, Feature
+from robot_datasets.features import ACTION, Feature
 from robot_datasets.mapping import ConfigError, from_mapping
-from robot_datasets.statistics import FeatureStats
 
 if TYPE_CHECKING:
     from robot_datasets.schemas import EmbodimentSchema
-
-PADDED = (STATE, ACTION)
-"""Features that are brought to the layout; all others pass unchanged."""
-STATE_IS_VALID = "observation.state_is_valid"
-"""Which components of the padded state a robot has, as a feature of its own (W,), for policies that read it."""
-ACTION_IS_VALID = "action_is_valid"
-"""The same of the action, as a key of a batch, (B, W) bool; the loss goes by it."""
 
 LAYOUTS = Path(__file__).parent / "schemas" / "layouts"
 
@@ -165,11 +157,16 @@ class Placement:
         )
 
     @property
+    def slots(self) -> tuple[str, ...]:
+        """Slots that the feature fills, at least in part, in the order of the layout."""
+        owners = [name for name, slot in self.layout.slots.items() for _ in range(slot.size)]
+        filled = {owners[position] for position in self.positions}
+        return tuple(name for name in self.layout.slots if name in filled)
+
+    @property
     def padded_feature(self) -> Feature:
-        """The feature as it looks in the layout."""
-        return Feature(
-            dtype="float32", shape=(self.layout.width,), names=self.layout.names, meaning=self.feature.meaning
-        )
+        """The feature as it looks in the layout; units and conventions stay those of each robot."""
+        return Feature(dtype="float32", shape=(self.layout.width,), names=self.layout.names)
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -189,80 +186,3 @@ class Placement:
         values = np.zeros((*padded.shape[:-1], self.feature.shape[0]), dtype=padded.dtype)
         values[..., list(self.columns)] = padded[..., list(self.positions)]
         return values
-
-
-def slots_in_use(
-    features: Sequence[Mapping[str, Feature]],
-    components: Sequence[Mapping[str, Sequence[str]]],
-    layout: SharedLayout,
-) -> SharedLayout:
-    """Return the layout cut down to the slots that at least one of several robots fills.
-
-    Args:
-        features: Features of each robot's store.
-        components: Each robot's slots, as in its schema.
-        layout: The full layout.
-    """
-    used = set()
-    for own, slots in zip(features, components, strict=True):
-        names = {component for key in PADDED if key in own for component in own[key].names}
-        used |= {slot for slot, listed in slots.items() if names.intersection(listed)}
-    return layout.only(sorted(used))
-
-
-class SharedView:
-    """A store seen through the shared layout; has the reading interface of an `EpisodeStore` that windows use.
-
-    Attributes:
-        store: The store itself.
-        placements: How each padded feature is placed.
-    """
-
-    def __init__(self, store: Any, components: Mapping[str, Sequence[str]], layout: SharedLayout) -> None:
-        self.store = store
-        self.placements = {
-            name: Placement.of(name, store.features[name], components, layout)
-            for name in PADDED
-            if name in store.features
-        }
-
-    @property
-    def features(self) -> dict[str, Feature]:
-        """The store's features; state and action padded, the state's mask added."""
-        features = {**self.store.features, **{n: p.padded_feature for n, p in self.placements.items()}}
-        if STATE in self.placements:
-            shared = self.placements[STATE].layout
-            features[STATE_IS_VALID] = Feature(dtype="float32", shape=(shared.width,), names=shared.names)
-        return features
-
-    @property
-    def action_is_valid(self) -> NDArray[np.bool_]:
-        """Which components of the padded action count, (W,)."""
-        return self.placements[ACTION].valid
-
-    def column(self, name: str) -> NDArray[Any]:
-        """A low-dimensional feature, (T, ...); padded ones are float32."""
-        if name == STATE_IS_VALID and STATE in self.placements:
-            valid = self.placements[STATE].valid.astype(np.float32)
-            return np.broadcast_to(valid, (int(self.store.episode_ends[-1]), len(valid)))
-        values = self.store.column(name)
-        placement = self.placements.get(name)
-        return values if placement is None else placement.pad(np.asarray(values, dtype=np.float32))
-
-    def stats(self, name: str, episodes: Sequence[int] | NDArray[Any] | None = None) -> FeatureStats:
-        """Statistics as of an `EpisodeStore`; a place that is not filled is constantly 0."""
-        if name == STATE_IS_VALID and STATE in self.placements:
-            return FeatureStats.of(self.placements[STATE].valid.astype(np.float32)[None])
-        stats = self.store.stats(name, episodes=episodes)
-        placement = self.placements.get(name)
-        if placement is None:
-            return stats
-        table = placement.pad(stats.to_array())
-        table[0] = stats.count.max()
-        return FeatureStats.from_array(table)
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else (boundaries, episodes, tasks, images, rate, fingerprint) is the store's."""
-        if name.startswith("__") or name == "store":
-            raise AttributeError(name)
-        return getattr(self.store, name)

@@ -118,13 +118,22 @@ def save_policy(
     return final
 
 
-def load_policy(path: str | Path, *, device: str | torch.device = "cpu") -> LoadedPolicy:
+def load_policy(
+    path: str | Path, *, device: str | torch.device = "cpu", embodiment: str | None = None
+) -> LoadedPolicy:
     """Read a policy from a checkpoint directory, or from a run directory (its best checkpoint, else its last).
+
+    Args:
+        path: The directory.
+        device: Where the policy shall run.
+        embodiment: Of a policy that was trained on several: the one to act for, by the name of its store or of
+            its robot. None returns the policy in the shared layout.
 
     Raises:
         CheckpointError: There is no checkpoint, a file is damaged or missing, or the weights do not fit.
-        ConfigError: The configuration names parts that this version does not know.
+        ConfigError: The configuration names parts that this version does not know, or there is no such embodiment.
     """
+    from robot_policies.embodiments import EmbodimentPolicy, find_embodiment
     from robot_policies.policies import build_policy
 
     folder = find_checkpoint(path)
@@ -143,12 +152,15 @@ def load_policy(path: str | Path, *, device: str | torch.device = "cpu") -> Load
         name: {key: np.asarray(value) for key, value in entry.items()}
         for name, entry in read_json(folder / STATS).items()
     }
+    card = read_json(folder / CARD)
+    if embodiment is not None:
+        policy = EmbodimentPolicy(policy, find_embodiment(card, embodiment))
     return LoadedPolicy(
         policy=policy.to(device).eval(),
         config=config,
-        spec=spec,
+        spec=policy.spec,
         stats=stats,
-        dataset_card=read_json(folder / CARD),
+        dataset_card=card,
         sha256=hashes[WEIGHTS],
         path=folder,
     )

@@ -19,6 +19,7 @@ import torch
 from robot_datasets.features import is_image
 from robot_policies.checkpoint import LoadedPolicy, default_sampler, load_policy
 from robot_policies.configuration import ConfigError, from_mapping, to_mapping
+from robot_policies.embodiments import embodiment_names
 from robot_policies.evaluation.environments import EnvironmentPool, RegisteredTask, RolloutPlan
 from robot_policies.evaluation.inference import measure_latency, try_prediction
 from robot_policies.evaluation.protocol import IDENTITY, build_protocol, select
@@ -47,6 +48,7 @@ class EvaluationConfig:
 
     Attributes:
         checkpoint: Run directory or checkpoint directory.
+        embodiment: Of a policy that was trained on several robots: which one to act for.
         task: Task name, or ``{"name": ..., options}``; None takes the task the policy was trained for.
         episodes: Number of episodes.
         seed_start: First seed; None takes the task's first held-out seed.
@@ -67,6 +69,7 @@ class EvaluationConfig:
     """
 
     checkpoint: str
+    embodiment: str | None = None
     task: Any = None
     episodes: int = 50
     seed_start: int | None = None
@@ -129,7 +132,11 @@ def run_evaluation(
     device = _device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    loaded = load_policy(config.checkpoint, device=device)
+    loaded = load_policy(config.checkpoint, device=device, embodiment=config.embodiment)
+    if config.embodiment is None and (names := embodiment_names(loaded.dataset_card)):
+        raise ConfigError(
+            f"{config.checkpoint} was trained on several robots; choose embodiment={'|'.join(names)}"
+        )
     name, options = _task(config.task, loaded)
     plan = RolloutPlan(
         make_env=RegisteredTask(name=name, options=options),

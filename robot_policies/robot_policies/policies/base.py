@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_datasets.features import ACTION, is_image
+from robot_datasets.shared_view import ACTION_IS_VALID
 from robot_policies.configuration import Registry
 from robot_policies.networks import NetworkContext, networks
 from robot_policies.networks.observation_encoder import ObservationEncoder
@@ -29,6 +30,9 @@ class NetworkPolicyConfig:
         image_encoder: Encoder of each camera; needed if the policy sees images.
         normalization: ``min_max``, ``z_score`` or ``identity`` by feature name, ``default`` for the rest.
         mask_padding: Leave steps that only repeat an episode's edge out of the loss.
+        absent_weight: Weight in the loss of action components that a robot of a mixture lacks (they are 0), where
+            its own weigh 1. Above 0, so that a sampler, which starts from noise everywhere, brings them to 0 and
+            the network meets them at inference as it did in training.
         observation_noise: Standard deviation of the noise on low-dimensional observations in training, in
             normalised units (min-max: the range is 2 wide).
     """
@@ -37,6 +41,7 @@ class NetworkPolicyConfig:
     image_encoder: Mapping[str, Any] | None = None
     normalization: Mapping[str, Any] = field(default_factory=lambda: {"default": "min_max"})
     mask_padding: bool = False
+    absent_weight: float = 0.1
     observation_noise: float = 0.0
 
     @property
@@ -67,6 +72,7 @@ class NetworkPolicy(Policy):
         )
         self.network = self.registry.build(config.network, where="policy.network", context=context)
         self._mask_padding = config.mask_padding
+        self._absent_weight = config.absent_weight
 
     def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Observations (B, T_o, ...) in physical units to (B, T_o, D)."""
@@ -107,8 +113,15 @@ class NetworkPolicy(Policy):
         return self.normalizer[ACTION].normalize(batch[ACTION].float())
 
     def mean_over_chunk(self, squared_error: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Average (B, T_p, A) to a scalar; over steps that are not padding if so configured."""
-        per_step = squared_error.mean(dim=-1)
+        """Average (B, T_p, A) to a scalar; over steps that are not padding if so configured.
+
+        With ``batch["action_is_valid"]`` (B, A), components that a robot lacks count as `absent_weight` says.
+        """
+        if ACTION_IS_VALID in batch:
+            weight = batch[ACTION_IS_VALID].to(squared_error).clamp(min=self._absent_weight)[:, None]
+            per_step = (squared_error * weight).sum(dim=-1) / weight.sum(dim=-1)
+        else:
+            per_step = squared_error.mean(dim=-1)
         if not self._mask_padding:
             return per_step.mean()
         valid = (~batch["action_is_pad"]).to(per_step)

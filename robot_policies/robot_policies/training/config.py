@@ -7,15 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robot_datasets.features import STATE
+from robot_datasets.shared_view import STATE_IS_VALID, ViewOptions
 from robot_policies.configuration import ConfigError, from_mapping
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """One store of a mixture."""
+    """One store of a mixture.
+
+    Attributes:
+        path: The episode store.
+        weight: Share of the samples, in any unit.
+        view: How it is brought to ``dataset.layout``, if that is set.
+    """
 
     path: str
     weight: float = 1.0
+    view: ViewOptions = field(default_factory=ViewOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,8 @@ class DatasetConfig:
         val_ratio: Share of episodes held out for validation; 0 trains on all.
         max_train_episodes: Upper limit on training episodes, drawn by `split_seed`.
         split_seed: Seed of the split; independent of the training seed, so that runs are comparable.
+        layout: Bring every store to a shared layout (``shared``), so that different robots mix: states and actions
+            are padded and masked, see `robot_datasets.shared_view`. Null mixes stores of equal features.
         rescale: How the other stores of a mixture are normalised by their own statistics: the mode by feature,
             ``default`` for the rest. Give what the policy's ``normalization`` says; see `robot_datasets.mixture`.
     """
@@ -40,6 +50,7 @@ class DatasetConfig:
     val_ratio: float = 0.02
     max_train_episodes: int | None = None
     split_seed: int = 42
+    layout: str | None = None
     rescale: Mapping[str, str] = field(default_factory=lambda: {"default": "min_max"})
 
     def __post_init__(self) -> None:
@@ -48,6 +59,11 @@ class DatasetConfig:
         _require(0 <= self.val_ratio < 1, "dataset.val_ratio", f"expected 0 <= x < 1, got {self.val_ratio}")
         _require(all(s.weight > 0 for s in self.mixture), "dataset.mixture", "weights must be > 0")
         _positive("dataset", self, "max_train_episodes")
+
+    @property
+    def modes(self) -> dict[str, str]:
+        """`rescale`, with masks left as they are."""
+        return {**self.rescale, STATE_IS_VALID: "identity"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, is_image
 from robot_datasets.loader import BatchDataset, EpochOrder, Loader, SampleOrder
-from robot_datasets.mixture import MixtureDataset, MixtureOrder, rescaling
+from robot_datasets.mixture import Affine, MixtureDataset, MixtureOrder, rescaling
+from robot_datasets.shared_view import MaskedDataset, SharedView, shared_views
 from robot_datasets.split import split_episodes
 from robot_datasets.windows import WindowDataset, WindowSpec, check_finite
+from robot_policies.embodiments import CARD_KEY, EmbodimentMap
 from robot_policies.spec import PolicySpec
 from robot_policies.training.config import DatasetConfig, RunConfig, SourceConfig, WindowConfig
 from robot_policies.training.distributed import World
@@ -60,8 +62,8 @@ class _Source:
     """One store, split and checked."""
 
     store: Any
-    train: WindowDataset
-    validation: WindowDataset | None
+    train: BatchDataset
+    validation: BatchDataset | None
     stats: StatsArrays
     card: dict[str, Any]
 
@@ -87,7 +89,10 @@ def open_data(
     """
     opener = _open_store if open_store is None else open_store
     sources = config.mixture or (SourceConfig(path=config.path),)
-    opened = [_open_source(source.path, config, window, opener) for source in sources]
+    stores = [opener(source.path) for source in sources]
+    if config.layout is not None:
+        stores = shared_views(stores, [source.view for source in sources], config.layout)
+    opened = [_open_source(store, s.path, config, window) for store, s in zip(stores, sources, strict=True)]
     reference = opened[0]
     features = reference.store.features
     spec = PolicySpec(
@@ -105,14 +110,22 @@ def open_data(
         stats=reference.stats,
         card=reference.card,
     )
-    return data if len(opened) == 1 else _mix(data, opened, config, seed)
+    rescale = [rescaling(source.stats, data.stats, config.modes) for source in opened]
+    if config.layout is not None:
+        data.card[CARD_KEY] = _embodiments(opened, config, rescale)
+    return data if len(opened) == 1 else _mix(data, opened, config, rescale, seed)
 
 
-def _mix(data: TrainingData, opened: list[_Source], config: DatasetConfig, seed: int) -> TrainingData:
+def _mix(
+    data: TrainingData,
+    opened: list[_Source],
+    config: DatasetConfig,
+    rescale: list[dict[str, Affine]],
+    seed: int,
+) -> TrainingData:
     """Join several stores; the first stays the reference of spec, statistics and validation."""
     for source, where in zip(opened, config.mixture, strict=True):
         data.spec.require(source.store.features, fps=float(source.store.fps), who=f"store {where.path}")
-    rescale = [rescaling(source.stats, data.stats, config.rescale) for source in opened]
     weights = [source.weight for source in config.mixture]
     parts = [{"weight": w, **source.card} for w, source in zip(weights, opened, strict=True)]
     fingerprint = hashlib.sha256(":".join(part["fingerprint"] for part in parts).encode()).hexdigest()[:32]
@@ -124,16 +137,30 @@ def _mix(data: TrainingData, opened: list[_Source], config: DatasetConfig, seed:
     )
 
 
+def _embodiments(
+    opened: list[_Source], config: DatasetConfig, rescale: list[dict[str, Affine]]
+) -> list[dict[str, Any]]:
+    """Describe how each store's robot is led to the shared policy and back; the first is the reference."""
+    names = [source.card["name"] for source in opened]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DatasetError(
+            f"two stores of the mixture are called {', '.join(repeated)}; rename one, the policy goes by it"
+        )
+    maps = [{}, *rescale[1:]]
+    return [
+        EmbodimentMap.of(source.store, name, config.observation, own).to_dict()
+        for source, name, own in zip(opened, names, maps, strict=True)
+    ]
+
+
 def _open_store(path: str) -> Any:
     from robot_datasets.store import EpisodeStore
 
     return EpisodeStore.open(path)
 
 
-def _open_source(
-    path: str, config: DatasetConfig, window: WindowConfig, opener: Callable[[str], Any]
-) -> _Source:
-    store = opener(path)
+def _open_source(store: Any, path: str, config: DatasetConfig, window: WindowConfig) -> _Source:
     for name in (*config.observation, ACTION):
         if name not in store.features:
             raise DatasetError(
@@ -156,20 +183,26 @@ def _open_source(
         )
     return _Source(
         store=store,
-        train=dataset,
+        train=_masked(store, dataset),
         validation=_validation_windows(store, horizons, config, val),
         stats={name: store.stats(name, episodes=train).to_dict() for name in lowdim},
         card=_card(path, store, train, val, len(dataset)),
     )
 
 
+def _masked(store: Any, dataset: BatchDataset) -> BatchDataset:
+    """Add to the windows which action components count, if the store is seen through a shared layout."""
+    return MaskedDataset(dataset, store.action_is_valid) if isinstance(store, SharedView) else dataset
+
+
 def _validation_windows(
     store: Any, horizons: WindowSpec, config: DatasetConfig, episodes: NDArray[np.int64]
-) -> WindowDataset | None:
+) -> BatchDataset | None:
     if len(episodes) == 0:
         return None
     try:
-        return WindowDataset(store, horizons, observation=config.observation, episodes=episodes)
+        dataset = WindowDataset(store, horizons, observation=config.observation, episodes=episodes)
+        return _masked(store, dataset)
     except DatasetError as error:
         logger.warning("no validation: %s", error)
         return None

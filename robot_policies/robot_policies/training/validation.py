@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robot_datasets.features import ACTION
 from robot_datasets.loader import BatchDataset
+from robot_datasets.shared_view import ACTION_IS_VALID
 from robot_policies.policy import Policy
 from robot_policies.training.batches import to_tensors
 
@@ -51,7 +52,7 @@ def action_errors(
     """
     scale = torch.as_tensor(np.where(action_std > 1e-6, action_std, 1.0))
     squares = torch.zeros(len(scale), dtype=torch.float64)
-    count = 0
+    counts = torch.zeros(len(scale), dtype=torch.float64)
     for start in range(0, len(windows), CHUNK):
         batch = to_tensors(dataset.__getitems__(windows[start : start + CHUNK]), device)
         generator = torch.Generator().manual_seed(seed + start)
@@ -59,7 +60,11 @@ def action_errors(
         predicted = policy.predict_chunk(observation, generator=generator).actions
         valid = ~batch["action_is_pad"].cpu()
         error: Tensor = (predicted.cpu().double() - batch[ACTION].cpu().double()) ** 2
-        squares += error[valid].sum(dim=0)
-        count += int(valid.sum())
-    mean = squares / max(count, 1)
-    return {"action_mse": float(mean.mean()), "action_nmse": float((mean / scale**2).mean())}
+        counted = valid[..., None].expand_as(error)
+        if ACTION_IS_VALID in batch:  # components that the robot lacks say nothing
+            counted = counted & batch[ACTION_IS_VALID].cpu()[:, None]
+        squares += (error * counted).sum(dim=(0, 1))
+        counts += counted.sum(dim=(0, 1))
+    there = counts > 0
+    mean = squares[there] / counts[there]
+    return {"action_mse": float(mean.mean()), "action_nmse": float((mean / scale[there] ** 2).mean())}
