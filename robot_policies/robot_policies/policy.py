@@ -6,6 +6,8 @@ A batch (see `robot_policies.spec.PolicySpec` for the time window; B is the batc
     batch["observation.images.<cam>"]   (B, T_o, C, H, W)   uint8
     batch["action"]                     (B, T_p, A)         float32, physical units
     batch["action_is_pad"]              (B, T_p)            bool, True where the episode's edge was repeated
+    batch["goal.<feature>"]             (B, G, ...)         what is to be reached, if the spec has goals
+    batch["task"]                       B strings           the instruction, if the spec says so
 
 Normalisation lives inside the policy and travels with its weights: callers see physical units only.
 A policy owns no optimiser, device, EMA or logger; those belong to the trainer.
@@ -21,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robot_datasets.features import Feature, is_image
+from robot_datasets.goals import TASK
 from robot_policies.configuration import ConfigError
 from robot_policies.spec import PolicySpec, SpecError
 
@@ -87,7 +91,7 @@ class Policy(nn.Module, ABC):
         self,
         observation: Mapping[str, Tensor],
         *,
-        goal: Mapping[str, Tensor] | None = None,
+        goal: Mapping[str, Any] | None = None,
         generator: Generators = None,
         sampler: Mapping[str, Any] | None = None,
     ) -> ActionChunk:
@@ -95,13 +99,14 @@ class Policy(nn.Module, ABC):
 
         Args:
             observation: The spec's observation features, (B, T_o, ...), physical units.
-            goal: Goal features, for goal-conditioned policies.
+            goal: For policies whose spec has a goal: its features, (B, G, ...), physical units, and the
+                instructions under ``"task"``, B strings.
             generator: Source of noise. One generator per row makes each row's noise independent of what
                 else is in the batch, which evaluation uses so that results do not depend on batch size.
             sampler: Replaces the policy's default sampler, e.g. ``{"type": "ddim", "steps": 8}``.
 
         Raises:
-            SpecError: An observation feature is missing or has another shape.
+            SpecError: An observation or goal feature is missing or has another shape.
         """
 
     def continue_chunk(
@@ -109,7 +114,7 @@ class Policy(nn.Module, ABC):
         observation: Mapping[str, Tensor],
         plan: RunningPlan,
         *,
-        goal: Mapping[str, Tensor] | None = None,
+        goal: Mapping[str, Any] | None = None,
         generator: Generators = None,
         sampler: Mapping[str, Any] | None = None,
     ) -> ActionChunk:
@@ -132,24 +137,49 @@ class Policy(nn.Module, ABC):
 
     def check_observation(self, observation: Mapping[str, Tensor]) -> int:
         """Return the batch size; raise `SpecError` unless every feature has the spec's shape."""
-        batch_sizes = set()
-        for name, feature in self.spec.observation.items():
-            value = observation.get(name)
-            if value is None:
+        sizes = {
+            _check_feature("observation", name, observation, feature, self.spec.n_obs_steps)
+            for name, feature in self.spec.observation.items()
+        }
+        if len(sizes) != 1:
+            raise SpecError(f"observation features have different batch sizes: {sorted(sizes)}")
+        return sizes.pop()
+
+    def check_goal(self, goal: Mapping[str, Any], batch_size: int) -> None:
+        """Raise `SpecError` unless `goal` is what the spec says, for `batch_size` rows."""
+        spec = self.spec
+        for name in goal:
+            if name not in spec.goal and not (name == TASK and spec.instructed):
+                wanted = [*spec.goal, *([TASK] if spec.instructed else [])]
                 raise SpecError(
-                    f"observation '{name}' is missing; got {', '.join(sorted(observation)) or 'nothing'}"
+                    f"goal '{name}' is not what this policy was trained with; it takes "
+                    f"{', '.join(wanted) or 'no goal: leave it out'}"
                 )
-            shape = feature.shape
-            if name.startswith("observation.images."):
-                shape = (shape[2], shape[0], shape[1])
-            expected = (self.spec.n_obs_steps, *shape)
-            if tuple(value.shape[1:]) != expected:
-                want = ", ".join(map(str, expected))
-                raise SpecError(f"observation '{name}' has shape {tuple(value.shape)}, expected (B, {want})")
-            batch_sizes.add(value.shape[0])
-        if len(batch_sizes) != 1:
-            raise SpecError(f"observation features have different batch sizes: {sorted(batch_sizes)}")
-        return batch_sizes.pop()
+        sizes = {
+            _check_feature("goal", name, goal, feature, spec.n_goal_steps)
+            for name, feature in spec.goal.items()
+        }
+        if spec.instructed:
+            if isinstance(goal.get(TASK), str) or not goal.get(TASK):
+                raise SpecError(f"goal '{TASK}' is {goal.get(TASK)!r}; expected one instruction per row")
+            sizes.add(len(goal[TASK]))
+        if sizes - {batch_size}:
+            raise SpecError(f"the goal is for {sorted(sizes)} rows, the observation for {batch_size}")
+
+
+def _check_feature(kind: str, name: str, values: Mapping[str, Tensor], feature: Feature, n_steps: int) -> int:
+    """Return the batch size of one feature (B, n_steps, ...)."""
+    value = values.get(name)
+    if value is None:
+        raise SpecError(f"{kind} '{name}' is missing; got {', '.join(sorted(values)) or 'nothing'}")
+    shape = feature.shape
+    if is_image(name):
+        shape = (shape[2], shape[0], shape[1])
+    expected = (n_steps, *shape)
+    if tuple(value.shape[1:]) != expected:
+        want = ", ".join(map(str, expected))
+        raise SpecError(f"{kind} '{name}' has shape {tuple(value.shape)}, expected (B, {want})")
+    return value.shape[0]
 
 
 def draw_normal(shape: Sequence[int], *, generator: Generators, like: Tensor) -> Tensor:

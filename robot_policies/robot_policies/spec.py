@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from robot_datasets.errors import UserError
@@ -33,6 +33,9 @@ class PolicySpec:
         horizon: Prediction horizon T_p [steps].
         n_action_steps: Execution horizon T_a [steps].
         fps: Control rate of observations and actions [Hz].
+        goal: Features of the goal the policy is given, by name; empty if there is none.
+        n_goal_steps: Consecutive frames G of the goal.
+        instructed: Whether the policy is told its task in words.
     """
 
     observation: Mapping[str, Feature]
@@ -41,12 +44,15 @@ class PolicySpec:
     horizon: int
     n_action_steps: int
     fps: float
+    goal: Mapping[str, Feature] = field(default_factory=dict)
+    n_goal_steps: int = 1
+    instructed: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.n_obs_steps, self.horizon, self.n_action_steps) < 1:
+        if min(self.n_obs_steps, self.horizon, self.n_action_steps, self.n_goal_steps) < 1:
             raise SpecError(
                 f"horizons must be >= 1, got n_obs_steps={self.n_obs_steps}, horizon={self.horizon}, "
-                f"n_action_steps={self.n_action_steps}"
+                f"n_action_steps={self.n_action_steps}, n_goal_steps={self.n_goal_steps}"
             )
         room = self.horizon - self.n_obs_steps + 1
         if self.n_action_steps > room:
@@ -62,8 +68,18 @@ class PolicySpec:
         """Number of action components A."""
         return self.action.shape[0]
 
+    @property
+    def has_goal(self) -> bool:
+        """Whether the policy is given a goal, as features or in words."""
+        return bool(self.goal) or self.instructed
+
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping."""
+        """Return a JSON-ready mapping; what a policy without goals lacks is left out."""
+        goal = {
+            "goal": {name: f.to_dict() for name, f in self.goal.items()},
+            "n_goal_steps": self.n_goal_steps,
+            "instructed": self.instructed,
+        }
         return {
             "observation": {name: f.to_dict() for name, f in self.observation.items()},
             "action": self.action.to_dict(),
@@ -71,6 +87,7 @@ class PolicySpec:
             "horizon": self.horizon,
             "n_action_steps": self.n_action_steps,
             "fps": self.fps,
+            **(goal if self.has_goal else {}),
         }
 
     @classmethod
@@ -83,6 +100,9 @@ class PolicySpec:
             horizon=values["horizon"],
             n_action_steps=values["n_action_steps"],
             fps=values["fps"],
+            goal={name: Feature.from_dict(f, where=name) for name, f in values.get("goal", {}).items()},
+            n_goal_steps=values.get("n_goal_steps", 1),
+            instructed=values.get("instructed", False),
         )
 
     def require(self, available: Mapping[str, Feature], *, fps: float, who: str) -> None:
@@ -93,7 +113,7 @@ class PolicySpec:
             fps: Rate at which they are offered [Hz].
             who: Who offers them, for the message (``"task 'lift'"``, ``"store demos.zarr"``).
         """
-        problems = compare_features({**self.observation, ACTION: self.action}, available)
+        problems = compare_features({**self.goal, **self.observation, ACTION: self.action}, available)
         lines = [f"{p.name} {p.problem}" for p in problems]
         if abs(fps - self.fps) > 1e-6 * self.fps:
             lines.append(f"the rate is {fps:g} Hz, expected {self.fps:g} Hz")

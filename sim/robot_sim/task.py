@@ -35,6 +35,7 @@ class TaskSpec:
         seed_start: First held-out evaluation seed; demonstrations are generated from seeds below it.
         embodiment: Robot name, e.g. ``"panda"``.
         instruction: The task in words.
+        goal: Names of the observation features that `TaskEnv.goal` speaks of; empty if of none.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TaskSpec:
     seed_start: int
     embodiment: str
     instruction: str
+    goal: tuple[str, ...] = ()
 
     @property
     def features(self) -> dict[str, Feature]:
@@ -71,6 +73,13 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
         """Start the episode that `seed` names; a task calls this first, to seed ``self.np_random``."""
         super().reset(seed=seed, options=options)
         return {}, {}
+
+    def goal(self) -> Observation:
+        """What the current episode is to reach, in the features that the spec's `goal` names.
+
+        A feature that the goal leaves open (where the hand is, when the block lies on its target) is left out.
+        """
+        return {}
 
     @abstractmethod
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

@@ -82,6 +82,14 @@ class TaskTests(ABC):
                 assert not is_image(name) or value.std() > 1, f"{name} shows something"
             assert env.observation_space.contains(observation)
 
+    def test_a_goal_speaks_of_observed_features(self, env: TaskEnv) -> None:
+        """What the task says of its goal has the shape and dtype of an observation of the same name."""
+        env.reset(seed=1)
+        assert set(env.goal()) == set(env.task_spec.goal)
+        for name, value in env.goal().items():
+            feature = env.task_spec.observation[name]
+            assert (value.shape, value.dtype) == (feature.shape, np.dtype(feature.dtype)), name
+
     def test_an_observation_is_not_changed_later(self, env: TaskEnv) -> None:
         """What was returned stays as it was: steps do not write into earlier observations."""
         kept, _ = env.reset(seed=1)

@@ -90,5 +90,5 @@ def test_bad_observations(change, error, message):
 
 def test_a_missing_feature_is_named():
     """What the task does not observe is named, with what it does."""
-    with pytest.raises(SpecError, match=r"reads 'observation\.images\.top'"):
+    with pytest.raises(SpecError, match=r"reads the observation 'observation\.images\.top'"):
         history(1).reset({STATE: np.zeros(2)})

@@ -175,3 +175,11 @@ def test_reaching_the_goal_succeeds_and_terminates(env: TaskEnv) -> None:
     env.reset(seed=0, options={"state": [60.0, 60.0, 256.0, 256.0, np.pi / 4]})
     _, reward, terminated, truncated, info = env.step(np.array([60.0, 60.0]))
     assert (reward, terminated, truncated, info["is_success"]) == (1.0, True, False, True)
+
+
+def test_the_goal_is_what_is_observed_on_the_target(env: TaskEnv) -> None:
+    """A block on its target is observed where `goal` says; where the agent has to be it does not say."""
+    observation, _ = env.reset(seed=0, options={"state": [60.0, 60.0, 256.0, 256.0, np.pi / 4]})
+    goal = env.goal()
+    assert set(goal) == {ENVIRONMENT_STATE}
+    np.testing.assert_allclose(goal[ENVIRONMENT_STATE], observation[ENVIRONMENT_STATE], atol=1e-3)

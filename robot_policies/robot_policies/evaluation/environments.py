@@ -19,7 +19,7 @@ import numpy as np
 from robot_policies.configuration import ConfigError
 from robot_policies.evaluation.episode import ChunkRequest, EpisodeOutcome, EpisodeRunner, describe_error
 from robot_policies.execution.executor import ChunkExecutor
-from robot_policies.spec import PolicySpec
+from robot_policies.spec import PolicySpec, SpecError
 
 if TYPE_CHECKING:
     from robot_policies.evaluation.video import Film
@@ -128,6 +128,12 @@ class SlotHost:
         # The first environment is built at once: the task says what it is, or why it cannot be built.
         self._spare: TaskEnv | None = plan.make_env()
         self.task_spec: TaskSpec = self._spare.task_spec
+        unstated = [name for name in plan.spec.goal if name not in self.task_spec.goal]
+        if unstated:
+            raise SpecError(
+                f"the policy wants a goal in terms of '{unstated[0]}', but the task '{self.task_spec.name}' states "
+                f"its goal in {', '.join(self.task_spec.goal) or 'no feature'}; choose another task or policy"
+            )
         self._envs: dict[int, TaskEnv] = {}
         self._runners: dict[int, EpisodeRunner] = {}
 

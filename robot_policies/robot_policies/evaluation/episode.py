@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_policies.evaluation.observation_history import ObservationHistory
+from robot_policies.evaluation.observation_history import ObservationHistory, goal_of
 from robot_policies.execution.executor import ChunkExecutor, Continuation
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ class ChunkRequest:
         step: Control step that the chunk is for.
         observation: The last T_o observations, per feature (T_o, ...).
         continuation: What the chunk has to agree with; None if it is free.
+        goal: What the policy is to reach: features (G, ...), and the instruction under ``"task"``.
     """
 
     step: int
     observation: dict[str, np.ndarray]
     continuation: Continuation | None = None
+    goal: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +92,11 @@ class EpisodeRunner:
     ) -> None:
         self._env = env
         self._executor = executor
+        self._spec = spec
         self._history = ObservationHistory(spec)
+        self._goal: dict[str, Any] = {}
         self._max_steps = env.task_spec.max_steps
         self._ends_with_success = env.task_spec.score == "success"
-        self._action_dim = spec.action_dim
         self._inference_delay = inference_delay
         self._pending: tuple[int, np.ndarray] | None = None
         self._progress = _Progress()
@@ -105,6 +108,7 @@ class EpisodeRunner:
         self._running_since = time.perf_counter()
         observation, _ = self._env.reset(seed=seed)
         self._history.reset(observation)
+        self._goal = goal_of(self._spec, self._env.goal(), self._env.task_spec.instruction)
         self._executor.reset()
         self._pending = None
         return self._run_to_request()
@@ -119,7 +123,7 @@ class EpisodeRunner:
         """What has happened in the episode so far."""
         progress = self._progress
         return EpisodeOutcome(
-            actions=np.array(progress.actions, dtype=np.float32).reshape(-1, self._action_dim),
+            actions=np.array(progress.actions, dtype=np.float32).reshape(-1, self._spec.action_dim),
             rewards=np.array(progress.rewards, dtype=np.float64),
             success_step=progress.success_step,
             wall_time_s=progress.wall_time_s + time.perf_counter() - self._running_since,
@@ -142,6 +146,7 @@ class EpisodeRunner:
             step=self._executor.step,
             observation=self._history.window(),
             continuation=self._executor.continuation(),
+            goal=self._goal,
         )
 
     def _push_if_due(self) -> None:

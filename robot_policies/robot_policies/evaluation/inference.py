@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from robot_datasets.features import is_image
+from robot_datasets.features import Feature, is_image
+from robot_datasets.goals import TASK
 from robot_policies.evaluation.episode import ChunkRequest
 from robot_policies.execution.executor import ChunkExecutor, Continuation
 from robot_policies.policy import Policy, RunningPlan
@@ -51,20 +52,36 @@ def predict(
     device: torch.device,
 ) -> Prediction:
     """Predict one chunk per request; row i draws its noise from ``generators[i]``."""
-    names = requests[0].observation
-    windows = {name: np.stack([request.observation[name] for request in requests]) for name in names}
+    windows = _stacked([request.observation for request in requests])
+    wanted = _stacked([request.goal for request in requests])
     started = time.perf_counter()
     with torch.inference_mode():
-        observation = {name: torch.from_numpy(window).to(device) for name, window in windows.items()}
+        observation, goal = _on_device(windows, device), _on_device(wanted, device) or None
         plan = running_plan([request.continuation for request in requests], policy.spec, device)
         if plan is None:
-            chunk = policy.predict_chunk(observation, generator=generators, sampler=sampler)
+            chunk = policy.predict_chunk(observation, goal=goal, generator=generators, sampler=sampler)
         else:
-            chunk = policy.continue_chunk(observation, plan, generator=generators, sampler=sampler)
+            chunk = policy.continue_chunk(observation, plan, goal=goal, generator=generators, sampler=sampler)
         actions = chunk.actions.float().cpu().numpy()
     return Prediction(
         chunks=actions, n_network_calls=chunk.n_network_calls, latency_s=time.perf_counter() - started
     )
+
+
+def _stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Arrays (...) of each row to arrays (B, ...); what is no array (instructions) to a list of B."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return {
+        name: np.stack(values) if isinstance(values[0], np.ndarray) else values
+        for name, values in columns.items()
+    }
+
+
+def _on_device(values: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    return {
+        name: torch.from_numpy(value).to(device) if isinstance(value, np.ndarray) else value
+        for name, value in values.items()
+    }
 
 
 def running_plan(
@@ -99,23 +116,29 @@ def try_prediction(
         UserError: The sampler is unknown, misconfigured, or does not fit the policy; or the policy cannot
             continue a running plan as the executor wants it to.
     """
-    blank: dict[str, np.ndarray] = {}
-    for name, feature in policy.spec.observation.items():
-        if 0 in feature.shape:  # a size that varies: only the task knows it
-            return
-        shape = feature.shape
-        if is_image(name):
-            shape = (shape[2], shape[0], shape[1])
-        dtype = np.uint8 if is_image(name) else np.float32
-        blank[name] = np.zeros((policy.spec.n_obs_steps, *shape), dtype=dtype)
+    spec = policy.spec
+    if any(0 in feature.shape for feature in (*spec.observation.values(), *spec.goal.values())):
+        return  # a size that varies: only the task knows it
+    observation = {name: _blank(name, f, spec.n_obs_steps) for name, f in spec.observation.items()}
+    goal: dict[str, Any] = {name: _blank(name, f, spec.n_goal_steps) for name, f in spec.goal.items()}
+    if spec.instructed:
+        goal[TASK] = "anything"
     continuation = None
     if executor is not None:
         trial = copy.deepcopy(executor)
         blank_chunk = np.zeros((policy.spec.horizon, policy.spec.action_dim), dtype=np.float32)
         trial.push(blank_chunk, computed_for_step=0)
         continuation = trial.continuation()
-    request = ChunkRequest(step=0, observation=blank, continuation=continuation)
+    request = ChunkRequest(step=0, observation=observation, continuation=continuation, goal=goal)
     predict(policy, [request], [torch.Generator().manual_seed(0)], sampler=sampler, device=device)
+
+
+def _blank(name: str, feature: Feature, steps: int) -> np.ndarray:
+    """A window of zeros, (steps, ...)."""
+    shape = feature.shape
+    if is_image(name):
+        shape = (shape[2], shape[0], shape[1])
+    return np.zeros((steps, *shape), dtype=np.uint8 if is_image(name) else np.float32)
 
 
 def measure_latency(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from robot_datasets.features import IMAGE_PREFIX
+from robot_datasets.features import IMAGE_PREFIX, Feature
+from robot_datasets.goals import TASK
 from robot_policies.spec import PolicySpec, SpecError
 
 
@@ -25,37 +27,59 @@ class ObservationHistory:
 
     def reset(self, observation: Mapping[str, np.ndarray]) -> None:
         """Start an episode: fill the window with its first observation."""
-        first = self._select(observation)
+        first = select_features(self._features, observation)
         self._steps.extend(first for _ in range(self._length))
 
     def append(self, observation: Mapping[str, np.ndarray]) -> None:
         """Move the window on by one step."""
         if not self._steps:
             raise RuntimeError("append before reset; an episode starts with reset")
-        self._steps.append(self._select(observation))
+        self._steps.append(select_features(self._features, observation))
 
     def window(self) -> dict[str, np.ndarray]:
         """Return the window, per feature (T_o, ...), oldest first."""
         return {name: np.stack([step[name] for step in self._steps]) for name in self._features}
 
-    def _select(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        selected: dict[str, np.ndarray] = {}
-        for name, feature in self._features.items():
-            if name not in observation:
-                raise SpecError(
-                    f"the policy reads '{name}', but the task observed only {', '.join(sorted(observation))}"
-                )
-            value = np.asarray(observation[name])
-            if len(value.shape) != len(feature.shape) or any(
-                want and want != have for want, have in zip(feature.shape, value.shape, strict=True)
-            ):
-                raise SpecError(
-                    f"observation '{name}' has shape {value.shape}, but the policy reads {feature.shape}"
-                )
-            if name.startswith(IMAGE_PREFIX):
-                selected[name] = np.ascontiguousarray(value.transpose(2, 0, 1))
-            elif np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
-                raise ValueError(f"observation '{name}' holds NaN or infinity")
-            else:
-                selected[name] = np.array(value, dtype=np.float32)
-        return selected
+
+def goal_of(spec: PolicySpec, goal: Mapping[str, np.ndarray], instruction: str) -> dict[str, Any]:
+    """What a policy is told of its goal: features (G, ...), each repeated G times, and the instruction.
+
+    Args:
+        spec: What the policy was trained with.
+        goal: What the task says of its goal, one time step.
+        instruction: The task in words.
+    """
+    chosen = select_features(spec.goal, goal, kind="goal")
+    told: dict[str, Any] = {
+        name: np.repeat(value[None], spec.n_goal_steps, axis=0) for name, value in chosen.items()
+    }
+    return {**told, TASK: instruction} if spec.instructed else told
+
+
+def select_features(
+    features: Mapping[str, Feature], values: Mapping[str, np.ndarray], *, kind: str = "observation"
+) -> dict[str, np.ndarray]:
+    """One time step of the policy's features, in its layout and dtypes.
+
+    Raises:
+        SpecError: A feature is missing or has another shape.
+        ValueError: A number is not finite.
+    """
+    selected: dict[str, np.ndarray] = {}
+    for name, feature in features.items():
+        if name not in values:
+            raise SpecError(
+                f"the policy reads the {kind} '{name}', but the task offers {', '.join(sorted(values)) or 'none'}"
+            )
+        value = np.asarray(values[name])
+        if len(value.shape) != len(feature.shape) or any(
+            want and want != have for want, have in zip(feature.shape, value.shape, strict=True)
+        ):
+            raise SpecError(f"{kind} '{name}' has shape {value.shape}, but the policy reads {feature.shape}")
+        if name.startswith(IMAGE_PREFIX):
+            selected[name] = np.ascontiguousarray(value.transpose(2, 0, 1))
+        elif np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise ValueError(f"{kind} '{name}' holds NaN or infinity")
+        else:
+            selected[name] = np.array(value, dtype=np.float32)
+    return selected

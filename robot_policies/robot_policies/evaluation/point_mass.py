@@ -58,6 +58,7 @@ class PointMass(TaskEnv):
             seed_start=1000,
             embodiment="point",
             instruction="bring the point to the origin",
+            goal=(STATE,),
         )
         space = observation_space(self.task_spec.observation)
         self.observation_space = cast("gymnasium.Space[Observation]", space)
@@ -79,6 +80,10 @@ class PointMass(TaskEnv):
         self._position = np.array([np.cos(angle), np.sin(angle)])
         self._steps = 0
         return self._observe(), {}
+
+    def goal(self) -> Observation:
+        """The origin."""
+        return {STATE: np.zeros(2, dtype=np.float32)}
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Move by action / fps metres, with a little noise that the seed fixes."""

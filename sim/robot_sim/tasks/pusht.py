@@ -172,6 +172,7 @@ class PushT(TaskEnv):
             seed_start=100_000,
             embodiment=SCHEMA.robot,
             instruction=SCHEMA.task,
+            goal=(ENVIRONMENT_STATE,),
         )
         self.observation_space = observation_space(features)
         self.action_space = gymnasium.spaces.Box(0.0, 512.0, (2,), np.float32)
@@ -200,6 +201,11 @@ class PushT(TaskEnv):
             self._benchmark.start(legacy_initial_state(episode), exact=False)
         self._steps = 0
         return self._observe(), self._info(self._benchmark.coverage())
+
+    def goal(self) -> Observation:
+        """The block's keypoints on the target; where the agent is does not matter."""
+        x, y, angle = self._benchmark.goal_pose
+        return {ENVIRONMENT_STATE: block_keypoints(x, y, angle).reshape(-1).astype(np.float32)}
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Pull the agent towards `action` (2,) [px] for 0.1 s."""
