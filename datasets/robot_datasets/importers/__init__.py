@@ -15,6 +15,7 @@ from robot_datasets.importers.base import Importer
 ENTRY_POINT_GROUP = "robot_datasets.importers"
 
 _BUILT_IN = {
+    "aloha": "robot_datasets.importers.aloha:Aloha",
     "diffusion_policy_zarr": "robot_datasets.importers.diffusion_policy_zarr:DiffusionPolicyZarr",
     "lerobot": "robot_datasets.importers.lerobot:LeRobot",
     "rlds": "robot_datasets.importers.rlds:Rlds",
