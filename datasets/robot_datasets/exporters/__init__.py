@@ -13,6 +13,7 @@ from robot_datasets.importers.base import resolve_options
 from robot_datasets.store import EpisodeStore
 
 _BUILT_IN = {
+    "diffusion_policy_zarr": "robot_datasets.exporters.diffusion_policy:DiffusionPolicyBuffer",
     "lerobot-v2.1": "robot_datasets.exporters.lerobot:LeRobotV21",
     "lerobot-v3": "robot_datasets.exporters.lerobot:LeRobotV3",
 }
