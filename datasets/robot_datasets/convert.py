@@ -4,65 +4,52 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_datasets.episode import EpisodeError
+from robot_datasets.engine.executors import choose_executor, write_episodes
+from robot_datasets.engine.report import ConversionReport
 from robot_datasets.errors import DatasetError
 from robot_datasets.importers import detect_importer, get_importer
-from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Plan, Rejected, resolve_options
+from robot_datasets.importers.base import Importer, Plan, resolve_options
 from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
+from robot_datasets.store.parts import EpisodePart
 from robot_datasets.store.staging import remove_stale_staging
 
+__all__ = ["ConversionReport", "NothingConvertedError", "Progress", "conversion_record", "convert"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a conversion is; `done` counts episodes written or set aside, earlier runs included."""
+    """How far a conversion is.
+
+    Attributes:
+        done: Episodes written or set aside, earlier runs included.
+        total: Episodes of the source.
+        n_resumed: Those that were done when this run began.
+        n_steps: Steps in the store.
+        n_bytes: Bytes that this run added to the store.
+        quarantined: Episodes set aside.
+        source_id: The last episode.
+    """
 
     done: int
     total: int
+    n_resumed: int
     n_steps: int
+    n_bytes: int
     quarantined: int
     source_id: str
 
 
-@dataclass(frozen=True)
-class ConversionReport:
-    """What a conversion did.
+class NothingConvertedError(DatasetError):
+    """No episode of a source could be used; `report` lists the reasons."""
 
-    Attributes:
-        source: The source path.
-        store: The store's path.
-        format: Importer name.
-        options: Every option with the value in force.
-        n_episodes: Episodes in the store.
-        n_steps: Steps in the store.
-        n_resumed: Episodes that an earlier, interrupted run had already written.
-        unchanged: The store was there already, made from the same source with the same options.
-        quarantined: Source id -> reason of the episodes that were set aside.
-        warnings: Source id -> what is wrong with an episode that was kept nevertheless.
-        fingerprint: Fingerprint of the store.
-        seconds: Wall time of this run [s].
-    """
-
-    source: str
-    store: str
-    format: str
-    options: Mapping[str, str]
-    n_episodes: int
-    n_steps: int
-    n_resumed: int
-    unchanged: bool
-    fingerprint: str
-    seconds: float
-    quarantined: Mapping[str, str] = field(default_factory=dict)
-    warnings: Mapping[str, list[str]] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping."""
-        return asdict(self)
+    def __init__(self, message: str, report: ConversionReport) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 def convert(
@@ -72,12 +59,15 @@ def convert(
     format: str | Importer | None = None,
     options: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    workers: int = 1,
+    executor: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> ConversionReport:
     """Convert `source` into an episode store at `target`.
 
     An interrupted conversion goes on where it stopped when called again with the same arguments. If the
-    target already holds the same source converted with the same options, nothing is done.
+    target already holds the same source converted with the same options, nothing is done. The store is the
+    same whatever the number of workers and interruptions.
 
     Args:
         source: File or directory.
@@ -85,38 +75,42 @@ def convert(
         format: Importer name, or an importer; detected if None.
         options: The importer's options, text values.
         overwrite: Replace what is at `target`.
-        progress: Called after every episode.
+        workers: Processes that read the source.
+        executor: ``"serial"`` (this process), ``"process"`` (processes on this machine) or ``"ray"`` (a
+            cluster, where source and target lie on a file system that all nodes share); None is serial for
+            one worker and processes for more. A script that uses processes calls this under
+            ``if __name__ == "__main__"``.
+        progress: Called whenever episodes were written or set aside.
 
     Raises:
-        DatasetError: Unknown format or option, damaged source, no usable episode, or `target` holds
-            something else. No half-written store is left.
+        NothingConvertedError: No episode is usable.
+        DatasetError: Unknown format or option, damaged source, or `target` holds something else. No
+            half-written store is left.
     """
     began = time.monotonic()
-    path = Path(source)
-    if not path.exists():
-        raise DatasetError(f"{path} does not exist; check the path of the source")
-    if isinstance(format, Importer):
-        importer = format
-    else:
-        importer = get_importer(format) if format else detect_importer(path)
-    plan = importer.plan(path, resolve_options(importer, options or {}))
+    executor = choose_executor(executor, workers)
+    importer, plan = _plan(Path(source), format, options or {})
+    run = _Run(importer, plan, str(target), workers, executor, began)
     if not plan.refs:
-        raise DatasetError(f"{path}: no usable episode found by {importer.name}{_reasons(plan.rejected)}")
+        reasons = {rejected.source_id: rejected.reason for rejected in plan.rejected}
+        raise run.nothing_converted("no usable episode found", reasons)
     if Path(target).exists() and not overwrite:
-        existing = _already_converted(importer, plan, target)
+        store = _already_converted(importer, plan, target)
         remove_stale_staging(Path(target))
-        return _report(importer, plan, existing, began, n_resumed=existing.n_episodes, unchanged=True)
+        run.n_resumed = store.n_episodes
+        return run.report(store, unchanged=True)
     with _open_writer(importer, plan, target, overwrite) as writer:
-        n_resumed = writer.n_episodes
         try:
-            _write_all(importer, plan, writer, progress)
-            _publish(importer, plan, writer)
+            run.write(writer, progress)
+            if not writer.n_episodes:
+                raise run.nothing_converted("no episode could be converted", writer.quarantined)
+            writer.publish()
         except OSError as error:
             raise _storage_error(error, writer) from error
         finally:
             if not writer.n_episodes:  # nothing to go on with
                 writer.discard()
-    return _report(importer, plan, EpisodeStore.open(target), began, n_resumed=n_resumed, unchanged=False)
+    return run.report(EpisodeStore.open(target))
 
 
 def conversion_record(importer: Importer, plan: Plan) -> dict[str, Any]:
@@ -127,6 +121,114 @@ def conversion_record(importer: Importer, plan: Plan) -> dict[str, Any]:
         "options": dict(plan.options),
         "checksum": plan.checksum,
     }
+
+
+@dataclass
+class _Run:
+    """One call of `convert`: what it shall do, and what it has done."""
+
+    importer: Importer
+    plan: Plan
+    target: str
+    workers: int
+    executor: str
+    began: float
+    n_resumed: int = 0
+    n_new: int = 0
+    n_bytes: int = 0
+    n_lost_workers: int = 0
+
+    def write(self, writer: EpisodeStoreWriter, progress: Callable[[Progress], None] | None) -> None:
+        """Add every episode of the plan that the store does not have."""
+        self.n_resumed = writer.n_episodes
+        known = writer.done | set(writer.quarantined)
+        n_known, n_bytes = len(known), writer.n_bytes
+        new = [r for r in self.plan.rejected if r.source_id not in known]
+        writer.add_parts([EpisodePart.left_out(r.source_id, r.reason) for r in new])
+
+        def written(source_ids: Sequence[str]) -> None:
+            done = writer.n_episodes + len(writer.quarantined)
+            self.n_new, self.n_bytes = done - n_known, writer.n_bytes - n_bytes
+            if progress is not None:
+                progress(
+                    Progress(
+                        done=done,
+                        total=self.n_source,
+                        n_resumed=n_known,
+                        n_steps=writer.n_steps,
+                        n_bytes=self.n_bytes,
+                        quarantined=len(writer.quarantined),
+                        source_id=source_ids[-1],
+                    )
+                )
+
+        self.n_lost_workers = write_episodes(
+            self.importer,
+            self.plan,
+            [ref for ref in self.plan.refs if ref.source_id not in known],
+            writer,
+            executor=self.executor,
+            workers=self.workers,
+            written=written,
+        )
+
+    @property
+    def n_source(self) -> int:
+        """Episodes of the source, usable or not."""
+        return len(self.plan.refs) + len(self.plan.rejected)
+
+    def report(self, store: EpisodeStore, *, unchanged: bool = False) -> ConversionReport:
+        """Describe the finished store and this run."""
+        names = store.episodes["source_id"] if store.warnings else []
+        return self._report(
+            n_episodes=store.n_episodes,
+            n_steps=store.n_steps,
+            quarantined=store.quarantined,
+            warnings={names[episode]: texts for episode, texts in store.warnings.items()},
+            fingerprint=store.fingerprint,
+            unchanged=unchanged,
+        )
+
+    def nothing_converted(self, what: str, reasons: Mapping[str, str]) -> NothingConvertedError:
+        """Return the error that says why there is no store."""
+        report = self._report(
+            n_episodes=0, n_steps=0, quarantined=dict(reasons), warnings={}, fingerprint="", unchanged=False
+        )
+        hint = "; expected at least one, check the path and the format"
+        if reasons:
+            source_id, reason = next(iter(reasons.items()))
+            hint = f"; {len(reasons)} were set aside, the first ({source_id}) because: {reason}"
+        return NothingConvertedError(f"{self.plan.source}: {what} by {self.importer.name}{hint}", report)
+
+    def _report(self, **outcome: Any) -> ConversionReport:
+        return ConversionReport(
+            source=str(self.plan.source),
+            store=self.target,
+            format=self.importer.name,
+            importer_version=self.importer.version,
+            options=dict(self.plan.options),
+            fps=self.plan.fps,
+            n_source=self.n_source,
+            n_resumed=self.n_resumed,
+            n_new=self.n_new,
+            n_bytes=self.n_bytes,
+            source_warnings=list(self.plan.notes.get("warnings", ())),
+            seconds=time.monotonic() - self.began,
+            workers=self.workers,
+            executor=self.executor,
+            n_lost_workers=self.n_lost_workers,
+            **outcome,
+        )
+
+
+def _plan(path: Path, format: str | Importer | None, options: Mapping[str, str]) -> tuple[Importer, Plan]:
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist; check the path of the source")
+    if isinstance(format, Importer):
+        importer = format
+    else:
+        importer = get_importer(format) if format else detect_importer(path)
+    return importer, importer.plan(path, resolve_options(importer, options))
 
 
 def _source_record(plan: Plan) -> dict[str, Any]:
@@ -160,70 +262,9 @@ def _open_writer(importer: Importer, plan: Plan, target: str | Path, overwrite: 
     )
 
 
-def _write_all(
-    importer: Importer, plan: Plan, writer: EpisodeStoreWriter, progress: Callable[[Progress], None] | None
-) -> None:
-    for rejected in plan.rejected:
-        if rejected.source_id not in writer.quarantined:
-            writer.quarantine(rejected.source_id, rejected.reason)
-    known = writer.done | set(writer.quarantined)
-    for result in _results(importer, plan, [ref for ref in plan.refs if ref.source_id not in known]):
-        if isinstance(result, Rejected):
-            writer.quarantine(result.source_id, result.reason)
-        else:
-            try:
-                writer.add_episode(result)
-            except EpisodeError as error:
-                writer.quarantine(result.source_id, str(error))
-        if progress is not None:
-            done, aside = writer.n_episodes, len(writer.quarantined)
-            total = len(plan.refs) + len(plan.rejected)
-            progress(Progress(done + aside, total, writer.n_steps, aside, result.source_id))
-
-
-def _results(importer: Importer, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
-    """Stream the episodes in plan order; the place where a pool of processes would be put."""
-    yield from importer.episodes(plan, refs)
-
-
-def _publish(importer: Importer, plan: Plan, writer: EpisodeStoreWriter) -> None:
-    if not writer.n_episodes:
-        rejected = [Rejected(name, reason) for name, reason in writer.quarantined.items()]
-        raise DatasetError(
-            f"{plan.source}: no episode could be converted by {importer.name}{_reasons(rejected)}"
-        )
-    writer.publish()
-
-
-def _reasons(rejected: Sequence[Rejected]) -> str:
-    if not rejected:
-        return "; expected at least one, check the path and the format"
-    first = rejected[0]
-    return f"; {len(rejected)} were set aside, the first ({first.source_id}) because: {first.reason}"
-
-
 def _storage_error(error: OSError, writer: EpisodeStoreWriter) -> DatasetError:
     remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "repair that"
     return DatasetError(
         f"writing {writer.path} failed: {error.strerror or error}; {remedy} and run the same command again, "
         f"it goes on after the {writer.n_episodes} episodes that are safe"
-    )
-
-
-def _report(
-    importer: Importer, plan: Plan, store: EpisodeStore, began: float, *, n_resumed: int, unchanged: bool
-) -> ConversionReport:
-    return ConversionReport(
-        source=str(plan.source),
-        store=store.path,
-        format=importer.name,
-        options=dict(plan.options),
-        n_episodes=store.n_episodes,
-        n_steps=store.n_steps,
-        n_resumed=n_resumed,
-        unchanged=unchanged,
-        fingerprint=store.fingerprint,
-        seconds=time.monotonic() - began,
-        quarantined=store.quarantined,
-        warnings={store.episodes["source_id"][episode]: texts for episode, texts in store.warnings.items()},
     )

@@ -8,7 +8,9 @@ keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -17,6 +19,24 @@ class UserError(Exception):
 
 class DatasetError(UserError):
     """A dataset, episode or feature is missing, malformed or of another format."""
+
+
+def describe_unexpected(error: Exception) -> str:
+    """Return a reason for an episode that failed in a way its importer did not foresee, naming the place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if not _is_library(Path(frame.filename))] or frames
+    where = f" in {Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else ""
+    if isinstance(error, MemoryError):
+        return f"reading it needs more memory than there is{where} ({error}); is a size in its file damaged?"
+    return (
+        f"unexpected {type(error).__name__}{where}: {error}; the file is damaged in a way that the importer does "
+        "not know, please report this"
+    )
+
+
+def _is_library(file: Path) -> bool:
+    installed = "site-packages" in file.parts or file.is_relative_to(Path(traceback.__file__).parent)
+    return installed and "robot_datasets" not in file.parts
 
 
 def unknown_name(kind: str, name: object, candidates: Iterable[str]) -> str:

@@ -52,7 +52,7 @@ def test_convert_prints_json(buffer: Path, tmp_path: Path, capsys: pytest.Captur
     ("arguments", "message"),
     [
         (["convert", "absent", "out.zarr"], "absent does not exist"),
-        (["convert", "{buffer}", "out.zarr"], "--option fps=10"),
+        (["convert", "{buffer}", "out.zarr"], "--option fps="),
         (["convert", "{buffer}", "out.zarr", "--option", "fps"], "expected NAME=VALUE"),
         (["convert", "{buffer}", "out.zarr", "--option", "fsp=1"], "did you mean 'fps'"),
         (["convert", "{buffer}", "out.zarr", "--format", "openx"], "unknown format 'openx'"),

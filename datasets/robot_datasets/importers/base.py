@@ -54,10 +54,13 @@ class EpisodeRef:
     Attributes:
         source_id: Stable name of the episode within the source.
         locator: What the importer needs to find it again; picklable.
+        group: Episodes that follow each other in a plan and share a group that is not empty are read by one
+            process in one go, e.g. those of an archive that can only be read from its beginning.
     """
 
     source_id: str
     locator: Any = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,8 @@ class Importer(DeclaresOptions, ABC):
         Memory stays bounded whatever the episode's length: images are iterables, read when consumed. An
         episode is consumed before the next one is asked for. An image iterable that meets damaged data
         raises `EpisodeError`.
+
+        In a worker process `plan.refs` and `plan.rejected` are empty: a million of them would be a copy each.
         """
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from robot_datasets.episode import Episode, EpisodeError
-from robot_datasets.errors import DatasetError
+from robot_datasets.errors import DatasetError, UserError, describe_unexpected
 from robot_datasets.features import Feature
 from robot_datasets.image_codec import JPEG_BGR, BytesLike, decode_frame, decode_raw, encode_frame, frame_size
 from robot_datasets.statistics import PixelStatistics
@@ -69,15 +69,21 @@ def append_frames(
 
 
 def _readable(frames: Iterable[bytes], who: str) -> Iterator[bytes]:
-    """Pass frames on; an error of the source's disk or file is the episode's fault, not the writer's."""
+    """Pass frames on; whatever goes wrong while reading them is the episode's fault, not the writer's."""
     iterator = iter(frames)
     while True:
         try:
             frame = next(iterator)
         except StopIteration:
             return
+        except EpisodeError:
+            raise
+        except UserError as error:
+            raise EpisodeError(f"{who}: {error}") from error
         except OSError as error:
             raise EpisodeError(f"{who} cannot be read from the source: {error}") from error
+        except Exception as error:  # a bug of one importer must not end a conversion of days
+            raise EpisodeError(f"{who}: {describe_unexpected(error)}") from error
         yield frame
 
 

@@ -114,6 +114,11 @@ class EpisodeStoreWriter:
         """Number of steps written so far."""
         return self._n_steps
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of frames and rows written so far."""
+        return self._rows.size + sum(blob.size for blob in self._blobs.values())
+
     def add_episode(self, episode: Episode) -> None:
         """Append one episode; when this returns, it survives a power cut.
 
@@ -237,7 +242,8 @@ class EpisodeStoreWriter:
             for blob in self._blobs.values():
                 blob.sync()
             self._rows.sync()
-        self._journal.append(*entries)
+        if entries:
+            self._journal.append(*entries)
         for entry in entries:
             self._count(entry)
 

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,13 @@ class ImporterTests:
         whole = [_digest(result) for result in importer.episodes(plan, plan.refs)]
         alone = [_digest(result) for ref in plan.refs for result in importer.episodes(plan, [ref])]
         assert whole == alone
+
+    def test_episodes_do_not_need_the_list_in_the_plan(self, importer: Importer, source: Path) -> None:
+        """Worker processes get the plan without its references and rejections."""
+        plan = importer.plan(source, resolve_options(importer, self.options))
+        stripped = replace(plan, refs=(), rejected=())
+        whole = [_digest(result) for result in importer.episodes(plan, plan.refs)]
+        assert [_digest(result) for result in importer.episodes(stripped, plan.refs)] == whole
 
     def test_episodes_have_the_declared_features(self, importer: Importer, source: Path) -> None:
         """Every episode has exactly the features of the plan, one frame per step."""

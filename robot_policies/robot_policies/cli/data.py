@@ -1,65 +1,20 @@
-"""The data commands: convert, inspect, check, stats."""
+"""The data commands: inspect, check, stats."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from robot_datasets.image_codec import ENCODINGS
 from robot_policies.cli.arguments import (
     add_json,
     command_parser,
-    describe_options,
     make_console,
     open_store,
-    parse_options,
 )
 from robot_policies.cli.progress import progress_bar
 
-if TYPE_CHECKING:
-    from robot_datasets.convert import ConversionReport
-
-_INTERRUPTED = 130
 _SHOWN = 20
-
-
-def run_convert(argv: list[str]) -> int:
-    """Convert a source into an episode store; 0 on success, also if it was there already."""
-    from robot_datasets.convert import Progress, convert
-
-    arguments = _convert_parser().parse_args(argv)
-    options = parse_options(arguments.option)
-    if arguments.image_encoding:
-        options["image_encoding"] = arguments.image_encoding
-    done = 0
-    try:
-        with progress_bar("episodes", enabled=not arguments.json) as update:
-
-            def report_progress(progress: Progress) -> None:
-                nonlocal done
-                done = progress.done
-                note = f", {progress.quarantined} set aside" if progress.quarantined else ""
-                update(progress.done, progress.total, f"{progress.n_steps:,} steps{note}")
-
-            report = convert(
-                arguments.source,
-                arguments.store,
-                format=arguments.format,
-                options=options,
-                overwrite=arguments.overwrite,
-                progress=report_progress,
-            )
-    except KeyboardInterrupt:
-        make_console(stderr=True).print(
-            f"interrupted; {done} episodes are safe, run the same command again to go on", highlight=False
-        )
-        return _INTERRUPTED
-    if arguments.json:
-        print(json.dumps(report.to_dict()))
-    else:
-        _print_conversion(report)
-    return 0
 
 
 def run_inspect(argv: list[str]) -> int:
@@ -96,7 +51,7 @@ def run_check(argv: list[str]) -> int:
         return 0 if report.ok else 1
     console = make_console()
     for problem in report.problems[:_SHOWN]:
-        console.print(f"  {problem}", markup=False, highlight=False)
+        console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
     if report.n_problems > _SHOWN:
         console.print(f"  ... and {report.n_problems - _SHOWN} more; --json lists them")
     verdict = "no problems" if report.ok else f"{report.n_problems} problems"
@@ -131,29 +86,6 @@ def run_stats(argv: list[str]) -> int:
     return 0
 
 
-def _convert_parser() -> argparse.ArgumentParser:
-    from robot_datasets.importers import get_importer, importer_names
-
-    formats = "\n".join(describe_options(get_importer(name)) for name in importer_names())
-    parser = command_parser(
-        "convert",
-        "Convert recorded demonstrations into an episode store. An interrupted conversion goes on where it\n"
-        "stopped when the same command is run again; episodes that cannot be used are set aside with reasons.",
-        f"formats and their options:\n{formats}\n\nexample:\n"
-        "  robot-policies convert pusht_cchi_v7_replay.zarr.zip data/pusht.zarr",
-    )
-    parser.add_argument("source", help="file or directory to convert")
-    parser.add_argument("store", help="where the episode store shall appear, e.g. data/pusht.zarr")
-    parser.add_argument("--format", metavar="NAME", help="format of the source (default: recognised)")
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="option of the format"
-    )
-    parser.add_argument("--image-encoding", choices=ENCODINGS, help="short for --option image_encoding=...")
-    parser.add_argument("--overwrite", action="store_true", help="replace the store at the target")
-    add_json(parser)
-    return parser
-
-
 def _store_parser(command: str, text: str, example: str) -> argparse.ArgumentParser:
     parser = command_parser(command, text, f"example:\n  robot-policies {example}")
     parser.add_argument(
@@ -161,29 +93,6 @@ def _store_parser(command: str, text: str, example: str) -> argparse.ArgumentPar
     )
     add_json(parser)
     return parser
-
-
-def _print_conversion(report: ConversionReport) -> None:
-    console = make_console()
-    for source_id, reason in list(report.quarantined.items())[:_SHOWN]:
-        console.print(f"  set aside {source_id}: {reason}", markup=False, highlight=False)
-    if len(report.quarantined) > _SHOWN:
-        console.print(
-            f"  ... and {len(report.quarantined) - _SHOWN} more; robot-policies inspect --json lists them"
-        )
-    resumed = f", {report.n_resumed:,} of them by an earlier run" if report.n_resumed else ""
-    what = (
-        "is up to date, nothing to do: same source, same options"
-        if report.unchanged
-        else f"written in {report.seconds:.1f} s{resumed}"
-    )
-    console.print(
-        f"{report.store}: {report.n_episodes:,} episodes, {report.n_steps:,} steps, "
-        f"{len(report.quarantined)} set aside; {what}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

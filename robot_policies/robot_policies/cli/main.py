@@ -36,7 +36,7 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "convert": Command("turn recorded demonstrations into an episode store", "data", "run_convert"),
+    "convert": Command("turn recorded demonstrations into an episode store", "convert"),
     "export": Command("write an episode store as a LeRobot dataset", "export"),
     "inspect": Command("show what an episode store holds", "data", "run_inspect"),
     "check": Command("read every byte of a store and report what is wrong with it", "data", "run_check"),
