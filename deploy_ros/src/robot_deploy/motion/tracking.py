@@ -1,0 +1,77 @@
+"""Following a target: which jerk brings a joint back onto it without overshooting, when that jerk is limited.
+
+This is the part of the safety filter that nothing depends on for safety. It is a cascade: the distance asks for
+a velocity, the velocity for an acceleration, the acceleration for a jerk. Near the target each stage is linear
+(poles of the error at 0, 0.63 and 0.80 per period); far from it, each asks only for what can still be taken
+back with the limit of the next one, as in the law v = sqrt(2 A d) of braking distances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Motion = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Position, velocity and acceleration of the same shape, joints last."""
+
+_VELOCITY_GAIN = 0.5  # per period: share of a velocity error that the acceleration removes in the next one
+_POSITION_GAIN = 0.15  # per period: share of a distance that is asked for as velocity
+_RESERVE = 0.8  # share of a limit that the square-root laws count on
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Where joints should be at the end of the next command period; (B, n) arrays, rad or m, and s.
+
+    Attributes:
+        position: Wanted position; None follows the velocity only.
+        velocity: Wanted velocity.
+        acceleration: Wanted acceleration.
+    """
+
+    position: np.ndarray | None
+    velocity: np.ndarray
+    acceleration: np.ndarray
+
+
+def follow(
+    target: Target,
+    state: Motion,
+    *,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    velocity: np.ndarray,
+    acceleration: np.ndarray,
+    jerk: np.ndarray,
+    period: float,
+) -> np.ndarray:
+    """Return the jerk (B, n) for the next period.
+
+    Args:
+        target: A finite target.
+        state: Position, velocity and acceleration now, (B, n) each.
+        lower: (n,) smallest position; -inf for none.
+        upper: (n,) largest position; inf for none.
+        velocity: (n,) largest speed.
+        acceleration: (n,) largest acceleration.
+        jerk: (n,) largest jerk.
+        period: Command period [s].
+    """
+    q, v, a = state
+    next_v = v + 0.5 * period * (a + target.acceleration)  # if the acceleration became the target's
+    next_q = q + period * (v + period * (a / 3.0 + target.acceleration / 6.0))
+    wanted = target.velocity
+    if target.position is not None:
+        gap = target.position - next_q
+        size = np.abs(gap)
+        back = np.minimum(_POSITION_GAIN / period * size, np.sqrt(2.0 * _RESERVE * acceleration * size))
+        wanted = wanted + np.copysign(back, gap)
+    room_above = np.sqrt(2.0 * _RESERVE * acceleration * np.maximum(upper - next_q, 0.0))
+    room_below = np.sqrt(2.0 * _RESERVE * acceleration * np.maximum(next_q - lower, 0.0))
+    wanted = np.clip(wanted, -np.minimum(velocity, room_below), np.minimum(velocity, room_above))
+    error = wanted - next_v
+    size = np.abs(error)
+    push = np.minimum(_VELOCITY_GAIN / period * size, np.sqrt(2.0 * _RESERVE * jerk * size))
+    wanted_a = np.clip(target.acceleration + np.copysign(push, error), -acceleration, acceleration)
+    return np.clip((wanted_a - a) / period, -jerk, jerk)

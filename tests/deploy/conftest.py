@@ -1,0 +1,27 @@
+"""Shared by the tests of deployment: the published limits of a Panda."""
+
+import numpy as np
+import pytest
+
+from robot_deploy.motion.limits import MotionLimits
+
+HOME = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
+
+
+@pytest.fixture
+def home() -> np.ndarray:
+    """A pose of the Panda in the middle of its range, (7,) rad."""
+    return HOME.copy()
+
+
+@pytest.fixture
+def panda() -> MotionLimits:
+    """The Panda's published limits with a margin of 0.1 rad."""
+    return MotionLimits(
+        names=tuple(f"panda_joint{i}" for i in range(1, 8)),
+        lower=np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
+        upper=np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]),
+        velocity=np.array([2.175] * 4 + [2.61] * 3),
+        acceleration=np.array([15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0]),
+        jerk=np.array([7500.0, 3750.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0]),
+    ).shrunk(0.1)
