@@ -43,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     "stats": Command("print the statistics of a store's features", "data", "run_stats"),
     "schema": Command("list or print what the arrays of known robots mean", "schema"),
     "generate": Command("record a scripted expert in simulation into an episode store", "generate"),
+    "retrieve": Command("choose what of a large store to train on, by likeness to a small one", "retrieve"),
     "train": Command("train a policy on one or more stores; resumes where it stopped", "train"),
     "eval": Command("judge a checkpoint on held-out seeds in simulation", "evaluate", "run"),
     "report": Command("write the HTML report of a finished evaluation again", "evaluate", "run_report"),
