@@ -151,7 +151,6 @@ def test_a_full_disk_in_a_worker_is_one_clear_line(
 
 PROGRAM = """
 import sys
-from pathlib import Path
 from robot_datasets.convert import convert
 from robot_datasets.testing.words import WordsImporter
 if __name__ == "__main__":
@@ -170,7 +169,7 @@ def test_workers_end_with_the_process_that_started_them(kill: signal.Signals, tm
     script = tmp_path / "script.py"
     script.write_text(PROGRAM)
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    command = [sys.executable, str(script), str(source), str(target), str(Path(__file__).parent)]
+    command = [sys.executable, str(script), str(source), str(target)]
     with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         while not (tmp_path / "begun").exists():
             assert process.poll() is None
