@@ -24,9 +24,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a feature is: components `start` to `stop` of the flattened steps of an array, None for all."""
+    """Where a feature is: components `start` to `stop` of the flattened steps of arrays put side by side.
 
-    array: str
+    A `stop` of None means all of them.
+    """
+
+    arrays: tuple[str, ...]
     start: int = 0
     stop: int | None = None
 
@@ -96,7 +99,7 @@ class SideRecord:
                 float(values["fps"]),
                 str(values["embodiment"]),
                 {n: Feature.from_dict(e["feature"]) for n, e in entries.items()},
-                {n: Placement(str(e["array"]), int(e["start"]), e["stop"]) for n, e in entries.items()},
+                {n: Placement(tuple(e["arrays"]), int(e["start"]), e["stop"]) for n, e in entries.items()},
                 [str(name) for name in values["made_up"]],
                 [_label(label) for label in values["episodes"]],
             )
@@ -113,11 +116,13 @@ class SideRecord:
         if n_episodes != len(self.labels):
             return f"{n_episodes} episodes instead of {len(self.labels)}"
         for name, place in self.placements.items():
-            size = math.prod(shapes.get(place.array, (0,)))
-            taken = size if place.stop is None else place.stop - place.start
-            if place.array not in shapes or taken != math.prod(self.features[name].shape):
-                found = tuple(shapes[place.array]) if place.array in shapes else "nothing"
-                return f"{place.array} holds {found}, not {name} {self.features[name].shape}"
+            size = sum(math.prod(shapes.get(array, (0,))) for array in place.arrays)
+            taken = min(size, size if place.stop is None else place.stop) - place.start
+            if any(array not in shapes for array in place.arrays) or taken != math.prod(
+                self.features[name].shape
+            ):
+                found = ", ".join(str(tuple(shapes[a])) if a in shapes else "nothing" for a in place.arrays)
+                return f"{', '.join(place.arrays)} holds {found}, not {name} {self.features[name].shape}"
         return ""
 
     def label(self, episode: Episode, number: int) -> Episode:

@@ -16,6 +16,7 @@ _BUILT_IN = {
     "diffusion_policy_zarr": "robot_datasets.exporters.diffusion_policy:DiffusionPolicyBuffer",
     "lerobot-v2.1": "robot_datasets.exporters.lerobot:LeRobotV21",
     "lerobot-v3": "robot_datasets.exporters.lerobot:LeRobotV3",
+    "robomimic_hdf5": "robot_datasets.exporters.robomimic:RobomimicFile",
 }
 
 
@@ -41,11 +42,11 @@ def export(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
-    """Write `store` to the folder `target` in another format; it appears there whole or not at all.
+    """Write `store` to the folder or file `target` in another format; it appears there whole or not at all.
 
     Args:
         store: The store.
-        target: Folder to make.
+        target: Folder to make, or file if the format is one.
         format: Exporter name.
         options: The exporter's options, text values.
         overwrite: Replace a dataset of the same format at `target`.
@@ -58,7 +59,14 @@ def export(
     exporter = get_exporter(format)
     resolved = resolve_options(exporter, options or {})
     warnings = exporter.check(store, resolved)
-    with staged_folder(Path(target), overwrite=overwrite, replaceable=exporter.recognises) as folder:
+    endings = exporter.file_endings
+    if endings and Path(target).suffix not in endings:
+        raise DatasetError(
+            f"{target} is to be a file of {exporter.name}; end its name in {' or '.join(endings)}"
+        )
+    with staged_folder(
+        Path(target), overwrite=overwrite, replaceable=exporter.recognises, is_file=bool(endings)
+    ) as folder:
         exporter.write(store, folder, resolved, progress or (lambda done, total: None))
     return ExportReport(
         source=store.path,

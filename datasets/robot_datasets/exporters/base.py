@@ -53,10 +53,12 @@ class Exporter(DeclaresOptions, ABC):
 
     summary: ClassVar[str]
     """What it writes, in one line."""
+    file_endings: ClassVar[tuple[str, ...]] = ()
+    """Endings that the name of the target may have, if the format is one file; empty = it is a folder."""
 
     @abstractmethod
     def recognises(self, folder: Path) -> bool:
-        """Whether `folder` holds a dataset of this format, which may be replaced when asked to overwrite."""
+        """Whether `folder` (or file) holds a dataset of this format, which may be replaced when asked to."""
 
     @abstractmethod
     def check(self, store: EpisodeStore, options: Mapping[str, str]) -> list[str]:
@@ -74,12 +76,19 @@ class Exporter(DeclaresOptions, ABC):
         options: Mapping[str, str],
         progress: Callable[[int, int], None],
     ) -> None:
-        """Write all of `store` into the empty `folder`; call ``progress(done, total)`` after every episode."""
+        """Write all of `store` into the empty `folder`, or to this path, where nothing is yet, if it is a file.
+
+        ``progress(done, total)`` is to be called after every episode.
+        """
 
 
 @contextlib.contextmanager
-def staged_folder(target: Path, *, overwrite: bool, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+def staged_folder(
+    target: Path, *, overwrite: bool, replaceable: Callable[[Path], bool], is_file: bool = False
+) -> Iterator[Path]:
     """Yield an empty folder that becomes `target` when the block ends well, and is deleted otherwise.
+
+    With `is_file`, the path of a file is yielded instead, which the block has to write.
 
     Beside the target lies ``NAME.staging`` meanwhile, locked. One left by a killed process is cleared; an old
     target that it had moved away is put back first.
@@ -99,9 +108,10 @@ def staged_folder(target: Path, *, overwrite: bool, replaceable: Callable[[Path]
         _check_target(target, overwrite, replaceable, root)
         build = root / "build"
         try:
-            build.mkdir()
+            if not is_file:
+                build.mkdir()
             yield build
-            sync_tree(build)
+            (sync_path if is_file else sync_tree)(build)
             if target.exists():
                 target.rename(root / "replaced")
             build.rename(target)
@@ -133,6 +143,7 @@ def _restore(root: Path, target: Path) -> None:
         (root / "replaced").rename(target)
     for name in ("build", "replaced"):
         shutil.rmtree(root / name, ignore_errors=True)
+        (root / name).unlink(missing_ok=True)
 
 
 def _check_target(target: Path, overwrite: bool, replaceable: Callable[[Path], bool], root: Path) -> None:

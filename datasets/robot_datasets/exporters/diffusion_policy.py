@@ -75,7 +75,7 @@ class DiffusionPolicyBuffer(Exporter):
         import zarr
 
         placements = _placements(store, options["keys"])
-        sources = {place.array: name for name, place in placements.items() if place.stop is None}
+        sources = {place.arrays[0]: name for name, place in placements.items() if place.stop is None}
         root = zarr.create_group(str(folder), zarr_format=2)
         root.attrs[KEY] = SideRecord.of(store, placements).to_dict()
         data, meta = root.create_group("data"), root.create_group("meta")
@@ -100,13 +100,12 @@ def _placements(store: EpisodeStore, keys: str) -> dict[str, Placement]:
     places = {} if known is None else _schema_places(known)
     places = {name: place for name, place in places.items() if name in store.features}
     for name in store.features:
-        places.setdefault(name, Placement(_key(name)))
+        places.setdefault(name, Placement((_key(name),)))
     taken: dict[str, str] = {}
     for name, place in places.items():
-        if place.stop is None and taken.setdefault(place.array, name) != name:
-            raise DatasetError(
-                f"{taken[place.array]} and {name} would both become data/{place.array}; rename one of them"
-            )
+        key = place.arrays[0]
+        if place.stop is None and taken.setdefault(key, name) != name:
+            raise DatasetError(f"{taken[key]} and {name} would both become data/{key}; rename one of them")
     return places
 
 
@@ -142,8 +141,8 @@ def _schema_places(schema: EmbodimentSchema) -> dict[str, Placement]:
     for name, source in {**schema.features, ACTION: schema.action_source()}.items():
         (part,) = source.parts
         whole = name == ACTION or _whole(schema, part.source) == name
-        places[name] = Placement(part.source) if whole else Placement(part.source, *part.columns)
-    return places | {IMAGE_PREFIX + n: Placement(c.source) for n, c in schema.cameras.items()}
+        places[name] = Placement((part.source,)) if whole else Placement((part.source,), *part.columns)
+    return places | {IMAGE_PREFIX + n: Placement((c.source,)) for n, c in schema.cameras.items()}
 
 
 def _key(name: str) -> str:

@@ -186,11 +186,11 @@ def _meaning(
     """Return how arrays become features: by the record, by PushT's schema, or by their names."""
     if record is not None:
         columns = [
-            _Column(name, place.array, place.start, place.stop)
+            _Column(name, place.arrays[0], place.start, place.stop)
             for name, place in record.placements.items()
             if not is_image(name)
         ]
-        images = {name: place.array for name, place in record.placements.items() if is_image(name)}
+        images = {name: place.arrays[0] for name, place in record.placements.items() if is_image(name)}
         return _Context(columns, images, record), dict(record.features), None
     is_pusht = all(k in arrays and arrays[k].shape[1:] == shape for k, shape in _PUSHT_SHAPES.items())
     schema = load_schema("pusht") if is_pusht else None
