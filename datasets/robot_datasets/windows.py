@@ -31,6 +31,9 @@ from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, Feature, is_image
 from robot_datasets.goals import GOAL_PREFIX, TASK, GoalSpec, goal_steps
 
+FUTURE_PREFIX = "future."
+"""``batch["future." + feature]`` is (B, K, ...), what the episode shows K times later."""
+
 Batch = dict[str, Any]
 Int64 = NDArray[np.int64]
 
@@ -168,6 +171,9 @@ class WindowDataset:
         episodes: Episode numbers to use, ``None`` for all.
         with_task: Also return ``batch["task"]``, the instruction of each window.
         goals: Also return ``batch["goal.<feature>"]``, what the episode reaches later.
+        future: Also return ``batch["future.<camera>"]`` (B, K, C, H, W), the frames so many steps after now, and
+            ``batch["future.<camera>_is_pad"]`` (B, K), True where that is beyond the episode's end and its last
+            frame stands in.
 
     Raises:
         DatasetError: A feature is missing, or no episode is long enough for a window.
@@ -182,9 +188,11 @@ class WindowDataset:
         episodes: Int64 | None = None,
         with_task: bool = False,
         goals: GoalSpec | None = None,
+        future: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         goal_features = () if goals is None else goals.features
-        for name in (*observation, *goal_features, ACTION):
+        self._future = {name: _offsets(name, offsets) for name, offsets in (future or {}).items()}
+        for name in (*observation, *goal_features, *self._future, ACTION):
             if name not in store.features:
                 raise DatasetError(unknown_name("feature", name, store.features))
         ends = np.asarray(store.episode_ends, dtype=np.int64)
@@ -202,7 +210,7 @@ class WindowDataset:
                 f"horizon={spec.horizon} needs {spec.horizon - spec.pad_before - spec.pad_after}; "
                 f"use a shorter horizon or longer episodes"
             )
-        read = dict.fromkeys((*observation, *goal_features))
+        read = dict.fromkeys((*observation, *goal_features, *self._future))
         self._observation = tuple(observation)
         self._goals = goals
         self._lowdim = {name: _float32(store.column(name)) for name in read if not is_image(name)}
@@ -231,6 +239,12 @@ class WindowDataset:
             batch[TASK] = [self._tasks[episode] for episode in self.index.episode(numbers)]
         if self._goals is not None:
             batch |= self._goal(self._goals, numbers, np.zeros_like(numbers) if draws is None else draws)
+        for name, offsets in self._future.items():
+            now, last = self.index.now_and_last(numbers)
+            wanted = now[:, None] + offsets
+            reached = np.minimum(wanted, last[:, None])
+            batch[FUTURE_PREFIX + name] = self._gather(name, reached)
+            batch[f"{FUTURE_PREFIX}{name}_is_pad"] = reached != wanted
         return batch
 
     def _goal(self, spec: GoalSpec, windows: Int64, draws: Int64) -> Batch:
@@ -264,6 +278,18 @@ def check_finite(store: WindowSource, names: Sequence[str], episodes: Int64) -> 
                     f"'{name}' is not finite at step {within[0]} of episode {episode} ({len(within)} such steps "
                     f"there); expected numbers; repair the source and convert again, or drop the episode"
                 )
+
+
+def _offsets(name: str, offsets: Sequence[int]) -> Int64:
+    """Steps after now, (K,)."""
+    if not is_image(name):
+        raise DatasetError(f"future: '{name}' is no camera; only frames can be read ahead")
+    steps = np.asarray(offsets)
+    if steps.ndim != 1 or len(steps) == 0 or steps.dtype.kind != "i" or (np.diff(steps, prepend=0) < 1).any():
+        raise DatasetError(
+            f"future: '{name}' has offsets {list(offsets)}; expected growing steps after now, from 1"
+        )
+    return steps.astype(np.int64)
 
 
 def _gather_images(images: ImageSource, steps: Int64) -> NDArray[Any]:
