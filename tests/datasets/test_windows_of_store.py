@@ -70,7 +70,7 @@ def test_frames_ahead_are_those_of_the_same_episode(store):
         frames = images.decode(np.minimum(wanted, last[0])).transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(batch[f"future.{TOP}"][0], frames)
         assert batch[f"future.{TOP}_is_pad"][0].tolist() == (wanted > last[0]).tolist()
-    assert TOP not in batch
+        assert TOP not in batch
 
 
 @pytest.mark.parametrize(
