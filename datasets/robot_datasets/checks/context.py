@@ -96,13 +96,13 @@ class StoreContext:
         ]
 
     def change_scale(self, signal: Signal) -> Floats:
-        """Usual size of a change from one step to the next, (D,): the 99 % quantile over sampled episodes."""
+        """Usual size of a change from one step to the next, (D,): the 95 % quantile over sampled episodes."""
         if signal.name not in self._change_scales:
             rows = [signal.values[self.starts[e] : self.ends[e]] for e in self.sampled_episodes()]
             changes = np.concatenate([np.abs(np.diff(part.astype(np.float64), axis=0)) for part in rows])
             width = signal.values.shape[1]
             self._change_scales[signal.name] = (
-                np.quantile(changes, 0.99, axis=0) if len(changes) else np.zeros(width)
+                np.quantile(changes, 0.95, axis=0) if len(changes) else np.zeros(width)
             )
         return self._change_scales[signal.name]
 

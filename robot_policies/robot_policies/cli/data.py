@@ -1,4 +1,4 @@
-"""The data commands: inspect, check, stats."""
+"""The commands that describe a store: inspect, stats."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from robot_policies.cli.arguments import (
     make_console,
     open_store,
 )
-from robot_policies.cli.progress import progress_bar
-
-_SHOWN = 20
 
 
 def run_inspect(argv: list[str]) -> int:
@@ -30,39 +27,6 @@ def run_inspect(argv: list[str]) -> int:
     else:
         _print_summary(summary)
     return 0
-
-
-def run_check(argv: list[str]) -> int:
-    """Read all of a store; 1 if anything is wrong with it."""
-    from robot_datasets.check import check_store
-
-    parser = _store_parser(
-        "check",
-        "Read every byte of a store, decode every frame, and list what is wrong.",
-        "check data/pusht.zarr",
-    )
-    arguments = parser.parse_args(argv)
-    with progress_bar("episodes", enabled=not arguments.json) as update:
-        report = check_store(
-            open_store(arguments.store), progress=lambda done, total: update(done, total, "")
-        )
-    if arguments.json:
-        print(json.dumps(report.to_dict()))
-        return 0 if report.ok else 1
-    console = make_console()
-    for problem in report.problems[:_SHOWN]:
-        console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
-    if report.n_problems > _SHOWN:
-        console.print(f"  ... and {report.n_problems - _SHOWN} more; --json lists them")
-    verdict = "no problems" if report.ok else f"{report.n_problems} problems"
-    console.print(
-        f"{report.store}: {verdict} in {report.n_episodes:,} episodes, {report.n_steps:,} steps, "
-        f"{report.n_frames:,} frames",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0 if report.ok else 1
 
 
 def run_stats(argv: list[str]) -> int:
