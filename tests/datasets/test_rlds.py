@@ -106,7 +106,7 @@ def test_values_that_are_not_packed_are_read() -> None:
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_damaged_messages_raise_nothing_else(data: st.DataObject) -> None:
     """Whatever byte is changed or cut, reading gives values or a `TfRecordError`."""
     message = bytearray(encode_example(rlds_episode(3, 1), rlds_keys()))
