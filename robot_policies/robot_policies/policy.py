@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_datasets.features import Feature, is_image
-from robot_datasets.goals import TASK
+from robot_datasets.goals import GOAL_PREFIX, TASK
 from robot_policies.configuration import ConfigError
 from robot_policies.spec import PolicySpec, SpecError
 
@@ -146,7 +146,10 @@ class Policy(nn.Module, ABC):
         return sizes.pop()
 
     def check_goal(self, goal: Mapping[str, Any], batch_size: int) -> None:
-        """Raise `SpecError` unless `goal` is what the spec says, for `batch_size` rows."""
+        """Raise `SpecError` unless `goal` is what the spec says, for `batch_size` rows.
+
+        Where goal features and words are alternatives, all of the former or the latter are enough.
+        """
         spec = self.spec
         for name in goal:
             if name not in spec.goal and not (name == TASK and spec.instructed):
@@ -155,11 +158,12 @@ class Policy(nn.Module, ABC):
                     f"goal '{name}' is not what this policy was trained with; it takes "
                     f"{', '.join(wanted) or 'no goal: leave it out'}"
                 )
-        sizes = {
-            _check_feature("goal", name, goal, feature, spec.n_goal_steps)
-            for name, feature in spec.goal.items()
-        }
-        if spec.instructed:
+        sizes: set[int] = set()
+        told = TASK in goal
+        if not (spec.either_goal and told and len(goal) == 1):
+            for name, feature in spec.goal.items():
+                sizes.add(_check_feature("goal", name, goal, feature, spec.n_goal_steps))
+        if spec.instructed and (told or not spec.either_goal):
             if isinstance(goal.get(TASK), str) or not goal.get(TASK):
                 raise SpecError(f"goal '{TASK}' is {goal.get(TASK)!r}; expected one instruction per row")
             sizes.add(len(goal[TASK]))
@@ -197,3 +201,11 @@ def draw_normal(shape: Sequence[int], *, generator: Generators, like: Tensor) ->
             raise ValueError(f"got {len(generator)} generators for a batch of {shape[0]}")
         noise = torch.stack([torch.randn(tuple(shape[1:]), generator=g, device=g.device) for g in generator])
     return noise.to(device=like.device, dtype=like.dtype)
+
+
+def goal_of_batch(batch: Mapping[str, Any], spec: PolicySpec) -> dict[str, Any] | None:
+    """The goal in a training batch, as `Policy.predict_chunk` takes it; None if the spec has none."""
+    if not spec.has_goal:
+        return None
+    goal = {name: batch[GOAL_PREFIX + name] for name in spec.goal}
+    return {**goal, TASK: batch[TASK]} if spec.instructed else goal

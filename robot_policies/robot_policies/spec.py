@@ -36,6 +36,7 @@ class PolicySpec:
         goal: Features of the goal the policy is given, by name; empty if there is none.
         n_goal_steps: Consecutive frames G of the goal.
         instructed: Whether the policy is told its task in words.
+        either_goal: Whether goal features and words are alternatives, so that one of them is enough.
     """
 
     observation: Mapping[str, Feature]
@@ -47,6 +48,7 @@ class PolicySpec:
     goal: Mapping[str, Feature] = field(default_factory=dict)
     n_goal_steps: int = 1
     instructed: bool = False
+    either_goal: bool = False
 
     def __post_init__(self) -> None:
         if min(self.n_obs_steps, self.horizon, self.n_action_steps, self.n_goal_steps) < 1:
@@ -79,6 +81,7 @@ class PolicySpec:
             "goal": {name: f.to_dict() for name, f in self.goal.items()},
             "n_goal_steps": self.n_goal_steps,
             "instructed": self.instructed,
+            "either_goal": self.either_goal,
         }
         return {
             "observation": {name: f.to_dict() for name, f in self.observation.items()},
@@ -103,6 +106,7 @@ class PolicySpec:
             goal={name: Feature.from_dict(f, where=name) for name, f in values.get("goal", {}).items()},
             n_goal_steps=values.get("n_goal_steps", 1),
             instructed=values.get("instructed", False),
+            either_goal=values.get("either_goal", False),
         )
 
     def require(self, available: Mapping[str, Feature], *, fps: float, who: str) -> None:

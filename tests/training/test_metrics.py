@@ -89,10 +89,10 @@ class OffByTwo:
     """A policy whose first action component is 2 too large, and whose noise is recorded."""
 
     def __init__(self) -> None:
-        self.spec = type("Spec", (), {"observation": {"observation.state": None}})
+        self.spec = type("Spec", (), {"observation": {"observation.state": None}, "has_goal": False})
         self.noise = []
 
-    def predict_chunk(self, observation, *, generator):
+    def predict_chunk(self, observation, *, goal=None, generator):
         self.noise.append(torch.rand(1, generator=generator).item())
         answer = observation["observation.state"][:, -1:, :2].repeat(1, 4, 1)
         return ActionChunk(actions=answer + torch.tensor([2.0, 0.0]), n_network_calls=1)
@@ -104,7 +104,7 @@ class Windows:
     def __len__(self) -> int:
         return 200
 
-    def __getitems__(self, windows):
+    def __getitems__(self, windows, draws=None):
         state = np.random.default_rng(0).normal(size=(200, 1, 3)).astype(np.float32)[windows]
         action = np.repeat(state[:, :, :2], 4, axis=1)
         is_pad = np.zeros((len(windows), 4), bool)

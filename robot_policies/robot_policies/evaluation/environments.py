@@ -129,7 +129,7 @@ class SlotHost:
         self._spare: TaskEnv | None = plan.make_env()
         self.task_spec: TaskSpec = self._spare.task_spec
         unstated = [name for name in plan.spec.goal if name not in self.task_spec.goal]
-        if unstated:
+        if unstated and not plan.spec.either_goal:
             raise SpecError(
                 f"the policy wants a goal in terms of '{unstated[0]}', but the task '{self.task_spec.name}' states "
                 f"its goal in {', '.join(self.task_spec.goal) or 'no feature'}; choose another task or policy"

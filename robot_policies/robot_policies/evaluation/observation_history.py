@@ -49,7 +49,8 @@ def goal_of(spec: PolicySpec, goal: Mapping[str, np.ndarray], instruction: str) 
         goal: What the task says of its goal, one time step.
         instruction: The task in words.
     """
-    chosen = select_features(spec.goal, goal, kind="goal")
+    wanted = spec.goal if not spec.either_goal or goal else {}
+    chosen = select_features(wanted, goal, kind="goal")
     told: dict[str, Any] = {
         name: np.repeat(value[None], spec.n_goal_steps, axis=0) for name, value in chosen.items()
     }

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from robot_datasets.features import ACTION, is_image
+from robot_datasets.goals import GOAL_PREFIX, TASK
 from robot_datasets.shared_view import ACTION_IS_VALID
 from robot_policies.configuration import Registry
 from robot_policies.networks import NetworkContext, networks
+from robot_policies.networks.goal_encoder import GoalContext, GoalEncoder, goal_encoders
 from robot_policies.networks.observation_encoder import ObservationEncoder
 from robot_policies.normalizer import Normalizer, Stats
-from robot_policies.policy import ActionChunk, Generators, Policy
+from robot_policies.policy import ActionChunk, Generators, LossOutput, Policy
 from robot_policies.spec import PolicySpec
 
 
@@ -28,6 +30,7 @@ class NetworkPolicyConfig:
         network: Network over the chunk: ``unet1d``, ``transformer`` or ``mlp``;
             ``energy_transformer`` or ``energy_mlp`` for energy policies.
         image_encoder: Encoder of each camera; needed if the policy sees images.
+        goal_encoder: Encoder of the goal, if the spec has one: ``tokens`` or ``aligned``.
         normalization: ``min_max``, ``z_score`` or ``identity`` by feature name, ``default`` for the rest.
         mask_padding: Leave steps that only repeat an episode's edge out of the loss.
         absent_weight: Weight in the loss of action components that a robot of a mixture lacks (they are 0), where
@@ -39,6 +42,7 @@ class NetworkPolicyConfig:
 
     network: Mapping[str, Any]
     image_encoder: Mapping[str, Any] | None = None
+    goal_encoder: Mapping[str, Any] = field(default_factory=lambda: {"type": "tokens"})
     normalization: Mapping[str, Any] = field(default_factory=lambda: {"default": "min_max"})
     mask_padding: bool = False
     absent_weight: float = 0.1
@@ -53,37 +57,86 @@ class NetworkPolicyConfig:
 class NetworkPolicy(Policy):
     """Base of policies that run one network over a normalised chunk, given encoded observations.
 
+    A policy with a goal is given its tokens at every observation step, beside the observation.
+
     Attributes:
         registry: Where `config.network` is looked up; energy policies have a registry of their own.
+        needs_goal: Whether a policy whose spec has a goal can do nothing without one.
     """
 
     registry: ClassVar[Registry[Any]] = networks
+    needs_goal: ClassVar[bool] = True
 
     def __init__(self, config: NetworkPolicyConfig, spec: PolicySpec, stats: Stats | None) -> None:
         super().__init__(spec)
-        dims = {name: f.shape[0] for name, f in spec.observation.items() if not is_image(name)}
+        features = {**spec.goal, **spec.observation}
+        dims = {name: f.shape[0] for name, f in features.items() if not is_image(name)}
         self.normalizer = Normalizer({**dims, ACTION: spec.action_dim}, config.normalization, stats)
         self.encoder = ObservationEncoder(spec, config.image_encoder, noise=config.observation_noise)
-        context = NetworkContext(
-            action_dim=spec.action_dim,
-            horizon=spec.horizon,
-            obs_dim=self.encoder.out_dim,
-            n_obs_steps=spec.n_obs_steps,
+        self.goal_encoder: GoalEncoder | None = None
+        if spec.has_goal:
+            context = GoalContext(spec=spec, obs_dim=self.encoder.out_dim, image_encoder=config.image_encoder)
+            self.goal_encoder = goal_encoders.build(
+                config.goal_encoder, where="policy.goal_encoder", context=context
+            )
+            self.spec = replace(spec, either_goal=self.goal_encoder.either)
+        self.network = self.registry.build(
+            config.network, where="policy.network", context=self.network_context()
         )
-        self.network = self.registry.build(config.network, where="policy.network", context=context)
         self._mask_padding = config.mask_padding
         self._absent_weight = config.absent_weight
 
-    def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Observations (B, T_o, ...) in physical units to (B, T_o, D)."""
-        return self.encoder(observation, self.normalizer)
+    def network_context(self) -> NetworkContext:
+        """Sizes that the spec and the encoders dictate to the network."""
+        goal = self.goal_encoder
+        return NetworkContext(
+            action_dim=self.spec.action_dim,
+            horizon=self.spec.horizon,
+            obs_dim=self.encoder.out_dim + (0 if goal is None else goal.n_tokens * goal.width),
+            n_obs_steps=self.spec.n_obs_steps,
+        )
+
+    def encode(self, batch: Mapping[str, Any]) -> Tensor:
+        """What the network is given: (B, T_o, D), or whatever `combine` makes of observation and goal.
+
+        Args:
+            batch: Observations (B, T_o, ...) in physical units, and what there is of the goal, under the names of a
+                training batch.
+        """
+        return self._encode(batch)[0]
+
+    def _encode(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """The same, and the goal encoder's own loss if it has one."""
+        observation = self.encoder(batch, self.normalizer)
+        if self.goal_encoder is None:
+            return observation, None
+        goal = self.goal_encoder(batch, observation, self.normalizer)
+        return self.combine(observation, goal.tokens), goal.loss
+
+    def combine(self, observation: Tensor, tokens: Tensor) -> Tensor:
+        """Put goal tokens (B, N, W) beside each step of the encoded observation (B, T_o, D)."""
+        goal = tokens.flatten(1)[:, None].expand(-1, observation.shape[1], -1)
+        return torch.cat([observation, goal], dim=-1)
+
+    def compute_loss(self, batch: Mapping[str, Any]) -> LossOutput:
+        """Return the policy's loss on the encoded batch, plus the goal encoder's own."""
+        encoded, alignment = self._encode(batch)
+        output = self.loss_encoded(encoded, batch)
+        if alignment is None:
+            return output
+        terms = {"policy": output.loss.detach(), **output.terms, "alignment": alignment.detach()}
+        return LossOutput(loss=output.loss + alignment, terms=terms)
+
+    @abstractmethod
+    def loss_encoded(self, encoded: Tensor, batch: Mapping[str, Any]) -> LossOutput:
+        """Return the training loss, given what `encode` made of the batch."""
 
     @torch.no_grad()
     def predict_chunk(
         self,
         observation: Mapping[str, Tensor],
         *,
-        goal: Mapping[str, Tensor] | None = None,
+        goal: Mapping[str, Any] | None = None,
         generator: Generators = None,
         sampler: Mapping[str, Any] | None = None,
     ) -> ActionChunk:
@@ -91,18 +144,19 @@ class NetworkPolicy(Policy):
         encoded = self.encode_checked(observation, goal)
         return self.predict_encoded(encoded, generator=generator, sampler=sampler)
 
-    def encode_checked(self, observation: Mapping[str, Tensor], goal: Mapping[str, Tensor] | None) -> Tensor:
-        """Check and encode the observation: (B, T_o, D); what every prediction begins with."""
-        if goal is not None:
-            raise ValueError(f"{type(self).__name__} is not goal-conditioned; pass goal=None")
-        self.check_observation(observation)
-        return self.encode(observation)
+    def encode_checked(self, observation: Mapping[str, Tensor], goal: Mapping[str, Any] | None) -> Tensor:
+        """Check and encode observation and goal; what every prediction begins with."""
+        batch_size = self.check_observation(observation)
+        if goal is not None or self.needs_goal:
+            self.check_goal(goal or {}, batch_size)
+        named = {name if name == TASK else GOAL_PREFIX + name: value for name, value in (goal or {}).items()}
+        return self.encode({**observation, **named})
 
     @abstractmethod
     def predict_encoded(
         self, encoded: Tensor, *, generator: Generators, sampler: Mapping[str, Any] | None
     ) -> ActionChunk:
-        """Predict a chunk from encoded observations (B, T_o, D); gradients are off."""
+        """Predict a chunk, given what `encode` made of observation and goal; gradients are off."""
 
     def chunk_shape(self, encoded: Tensor) -> tuple[int, int, int]:
         """(B, T_p, A) for encoded observations (B, T_o, D)."""

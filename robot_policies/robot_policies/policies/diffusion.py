@@ -59,9 +59,8 @@ class DiffusionPolicy(NetworkPolicy):
         self.process = processes.build(config.process, where="policy.process")
         self.sampler = self._build_sampler(config.sampler)
 
-    def compute_loss(self, batch: Mapping[str, Tensor]) -> LossOutput:
+    def loss_encoded(self, encoded: Tensor, batch: Mapping[str, Tensor]) -> LossOutput:
         """Return the denoising loss; see the module docstring."""
-        encoded = self.encode(batch)
         noisy = self.process.training_batch(self.normalized_actions(batch))
         output = self.network(noisy.network_input, noisy.time, encoded)
         return LossOutput(loss=self.mean_over_chunk((output.float() - noisy.target).square(), batch))

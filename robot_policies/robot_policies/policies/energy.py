@@ -179,10 +179,10 @@ class EnergyPolicy(NetworkPolicy):
         state = Descent(base - d, config.momentum * velocity - d, energy, rms(slope).flatten())
         return state if differentiable else Descent(*(value.detach() for value in state))
 
-    def compute_loss(self, batch: Mapping[str, Tensor]) -> LossOutput:
+    def loss_encoded(self, encoded: Tensor, batch: Mapping[str, Tensor]) -> LossOutput:
         """Return the loss of the unrolled descent; see the module docstring."""
         config, target = self.config, self.normalized_actions(batch)
-        memory = self.network.encode(self.encode(batch))
+        memory = self.network.encode(encoded)
         n = config.min_train_steps + int(torch.randint(config.extra_train_steps + 1, ()))
         actions, velocity = torch.randn_like(target), torch.zeros_like(target)
         errors, energies = [], []

@@ -206,10 +206,10 @@ class ImplicitPolicy(NetworkPolicy):
         n = chunks.shape[1]
         return self.network(chunks.flatten(0, 1), memory.repeat_interleave(n, dim=0)).unflatten(0, (-1, n))
 
-    def compute_loss(self, batch: Mapping[str, Tensor]) -> LossOutput:
+    def loss_encoded(self, encoded: Tensor, batch: Mapping[str, Tensor]) -> LossOutput:
         """Return the InfoNCE loss and, with refined negatives, the gradient penalty."""
         positive = self.normalized_actions(batch)[:, None]
-        memory = self.network.encode(self.encode(batch))
+        memory = self.network.encode(encoded)
         shape = (len(positive), self.config.n_negatives, *positive.shape[2:])
         negatives = self.box * (2 * torch.rand(shape, device=positive.device) - 1)
         penalty = positive.new_zeros(())

@@ -57,9 +57,9 @@ class RegressionPolicy(NetworkPolicy):
         time = torch.full((len(x),), 100.0 * t, device=x.device)  # embeddings expect tens of units
         return self.network(x, time, encoded)
 
-    def compute_loss(self, batch: Mapping[str, Tensor]) -> LossOutput:
+    def loss_encoded(self, encoded: Tensor, batch: Mapping[str, Tensor]) -> LossOutput:
         """Return the regression loss; see the module docstring."""
-        encoded, actions = self.encode(batch), self.normalized_actions(batch)
+        actions = self.normalized_actions(batch)
 
         def error(output: Tensor) -> Tensor:
             return self.mean_over_chunk((output.float() - actions).square(), batch)

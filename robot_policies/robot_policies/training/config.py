@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robot_datasets.features import STATE
+from robot_datasets.goals import GoalSpec
 from robot_datasets.shared_view import STATE_IS_VALID, ViewOptions
 from robot_policies.configuration import ConfigError, from_mapping
 
@@ -35,6 +36,8 @@ class DatasetConfig:
         mixture: Several stores with sampling weights. The first is the reference: its features, statistics and
             units are the policy's, and validation uses its episodes.
         observation: Observation features the policy reads.
+        goal: Goals for the policy, drawn from what each episode reaches later; null for none.
+        instruction: Whether the policy is told the instruction of each episode.
         val_ratio: Share of episodes held out for validation; 0 trains on all.
         max_train_episodes: Upper limit on training episodes, drawn by `split_seed`.
         split_seed: Seed of the split; independent of the training seed, so that runs are comparable.
@@ -47,6 +50,8 @@ class DatasetConfig:
     path: str = ""
     mixture: tuple[SourceConfig, ...] = ()
     observation: tuple[str, ...] = (STATE,)
+    goal: GoalSpec | None = None
+    instruction: bool = False
     val_ratio: float = 0.02
     max_train_episodes: int | None = None
     split_seed: int = 42
@@ -59,6 +64,11 @@ class DatasetConfig:
         _require(0 <= self.val_ratio < 1, "dataset.val_ratio", f"expected 0 <= x < 1, got {self.val_ratio}")
         _require(all(s.weight > 0 for s in self.mixture), "dataset.mixture", "weights must be > 0")
         _positive("dataset", self, "max_train_episodes")
+
+    @property
+    def goal_features(self) -> tuple[str, ...]:
+        """Features of the goal; none if there is none."""
+        return () if self.goal is None else self.goal.features
 
     @property
     def modes(self) -> dict[str, str]:

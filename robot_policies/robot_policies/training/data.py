@@ -80,7 +80,7 @@ def open_data(
     Args:
         config: Which stores and features, and how to split.
         window: Horizons.
-        seed: Seed of a mixture's order.
+        seed: Seed of a mixture's order and of the goals.
         open_store: Opens a store by path.
 
     Raises:
@@ -92,6 +92,8 @@ def open_data(
     stores = [opener(source.path) for source in sources]
     if config.layout is not None:
         stores = shared_views(stores, [source.view for source in sources], config.layout)
+    if config.goal is not None:
+        config = replace(config, goal=replace(config.goal, seed=seed))
     opened = [_open_source(store, s.path, config, window) for store, s in zip(stores, sources, strict=True)]
     reference = opened[0]
     features = reference.store.features
@@ -102,6 +104,9 @@ def open_data(
         horizon=window.horizon,
         n_action_steps=window.n_action_steps,
         fps=float(reference.store.fps),
+        goal={name: features[name] for name in config.goal_features},
+        n_goal_steps=1 if config.goal is None else config.goal.n_steps,
+        instructed=config.instruction,
     )
     data = TrainingData(
         train=reference.train,
@@ -161,21 +166,21 @@ def _open_store(path: str) -> Any:
 
 
 def _open_source(store: Any, path: str, config: DatasetConfig, window: WindowConfig) -> _Source:
-    for name in (*config.observation, ACTION):
+    named = {"observation": (*config.observation, ACTION), "goal": config.goal_features}
+    for key, name in ((key, name) for key, names in named.items() for name in names):
         if name not in store.features:
-            raise DatasetError(
-                f"dataset.observation: {path}: {unknown_name('feature', name, store.features)}"
-            )
+            raise DatasetError(f"dataset.{key}: {path}: {unknown_name('feature', name, store.features)}")
     train, val = split_episodes(
         len(store.episode_ends),
         val_ratio=config.val_ratio,
         seed=config.split_seed,
         max_train=config.max_train_episodes,
     )
-    lowdim = [name for name in (*config.observation, ACTION) if not is_image(name)]
+    used = dict.fromkeys((*config.observation, *config.goal_features, ACTION))
+    lowdim = [name for name in used if not is_image(name)]
     check_finite(store, lowdim, np.concatenate([train, val]))
     horizons = WindowSpec(window.n_obs_steps, window.horizon, window.n_action_steps)
-    dataset = WindowDataset(store, horizons, observation=config.observation, episodes=train)
+    dataset = _windows(store, horizons, config, train)
     if dataset.index.n_too_short:
         logger.warning(
             "%s: %d of %d training episodes are too short for horizon %d and are left out",
@@ -190,6 +195,19 @@ def _open_source(store: Any, path: str, config: DatasetConfig, window: WindowCon
     )
 
 
+def _windows(
+    store: Any, horizons: WindowSpec, config: DatasetConfig, episodes: NDArray[np.int64]
+) -> WindowDataset:
+    return WindowDataset(
+        store,
+        horizons,
+        observation=config.observation,
+        episodes=episodes,
+        with_task=config.instruction,
+        goals=config.goal,
+    )
+
+
 def _masked(store: Any, dataset: BatchDataset) -> BatchDataset:
     """Add to the windows which action components count, if the store is seen through a shared layout."""
     return MaskedDataset(dataset, store.action_is_valid) if isinstance(store, SharedView) else dataset
@@ -201,8 +219,7 @@ def _validation_windows(
     if len(episodes) == 0:
         return None
     try:
-        dataset = WindowDataset(store, horizons, observation=config.observation, episodes=episodes)
-        return _masked(store, dataset)
+        return _masked(store, _windows(store, horizons, config, episodes))
     except DatasetError as error:
         logger.warning("no validation: %s", error)
         return None

@@ -14,7 +14,7 @@ from torch import Tensor
 from robot_datasets.features import ACTION
 from robot_datasets.loader import BatchDataset
 from robot_datasets.shared_view import ACTION_IS_VALID
-from robot_policies.policy import Policy
+from robot_policies.policy import Policy, goal_of_batch
 from robot_policies.training.batches import to_tensors
 
 CHUNK = 64
@@ -57,7 +57,8 @@ def action_errors(
         batch = to_tensors(dataset.__getitems__(windows[start : start + CHUNK]), device)
         generator = torch.Generator().manual_seed(seed + start)
         observation = {name: batch[name] for name in policy.spec.observation}
-        predicted = policy.predict_chunk(observation, generator=generator).actions
+        goal = goal_of_batch(batch, policy.spec)
+        predicted = policy.predict_chunk(observation, goal=goal, generator=generator).actions
         valid = ~batch["action_is_pad"].cpu()
         error: Tensor = (predicted.cpu().double() - batch[ACTION].cpu().double()) ** 2
         counted = valid[..., None].expand_as(error)
