@@ -106,7 +106,7 @@ def convert(
                 raise run.nothing_converted("no episode could be converted", writer.quarantined)
             writer.publish()
         except OSError as error:
-            raise _storage_error(error, writer) from error
+            raise _storage_error(error, writer.path, writer.n_episodes) from error
         finally:
             if not writer.n_episodes:  # nothing to go on with
                 writer.discard()
@@ -250,21 +250,24 @@ def _already_converted(importer: Importer, plan: Plan, target: str | Path) -> Ep
 
 
 def _open_writer(importer: Importer, plan: Plan, target: str | Path, overwrite: bool) -> EpisodeStoreWriter:
-    return EpisodeStoreWriter(
-        target,
-        features=plan.features,
-        fps=plan.fps,
-        embodiment=plan.embodiment,
-        source=_source_record(plan),
-        conversion=conversion_record(importer, plan),
-        image_encodings=plan.image_encodings,
-        overwrite=overwrite,
-    )
+    try:
+        return EpisodeStoreWriter(
+            target,
+            features=plan.features,
+            fps=plan.fps,
+            embodiment=plan.embodiment,
+            source=_source_record(plan),
+            conversion=conversion_record(importer, plan),
+            image_encodings=plan.image_encodings,
+            overwrite=overwrite,
+        )
+    except OSError as error:
+        raise _storage_error(error, target, 0) from error
 
 
-def _storage_error(error: OSError, writer: EpisodeStoreWriter) -> DatasetError:
+def _storage_error(error: OSError, target: str | Path, n_safe: int) -> DatasetError:
     remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "repair that"
     return DatasetError(
-        f"writing {writer.path} failed: {error.strerror or error}; {remedy} and run the same command again, "
-        f"it goes on after the {writer.n_episodes} episodes that are safe"
+        f"writing {target} failed: {error.strerror or error}; {remedy} and run the same command again, "
+        f"it goes on after the {n_safe} episodes that are safe"
     )
