@@ -21,6 +21,7 @@ _BUILT_IN = {
     "rlds": "robot_datasets.importers.rlds:Rlds",
     "robomimic_hdf5": "robot_datasets.importers.robomimic_hdf5:RobomimicHdf5",
     "robomind": "robot_datasets.importers.robomind_hdf5:RoboMindHdf5",
+    "robomind2": "robot_datasets.importers.robomind2_hdf5:RoboMind2Hdf5",
 }
 
 

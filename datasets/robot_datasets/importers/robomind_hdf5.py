@@ -18,6 +18,7 @@ from robot_datasets.episode import Episode, EpisodeError
 from robot_datasets.features import STATE
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.importers.hdf5_reading import find_dataset, open_hdf5, read_array, read_text
+from robot_datasets.importers.robomind2_times import median_rate
 from robot_datasets.importers.robomind_clock import ALIGNMENTS, CameraClock, camera_clock, clock_warnings
 from robot_datasets.importers.robomind_language import (
     DIRTY_TASKS,
@@ -34,6 +35,7 @@ from robot_datasets.importers.robomind_recording import (
     COMMON_OPTIONS,
     camera_dataset,
     choose_embodiment,
+    common_choices,
     frames_of,
     length_warnings,
     only_tasks,
@@ -78,10 +80,6 @@ class _Context:
     instructions: Mapping[str, str]
     annotations: Mapping[AnnotationKey, Annotation]
     fps: float
-
-    def recorded(self, steps: slice) -> int:
-        """Number of steps before those without an action were cut off."""
-        return steps.stop + max(0, self.columns.schema.action_source(self.columns.action).shift)
 
     @property
     def is_simulated(self) -> bool:
@@ -135,7 +133,7 @@ class RoboMindHdf5(Importer):
         mine, dropped = only_tasks(mine, options["tasks"], dirty)
         columns, cameras, rates = _look(mine, schema, options)
         features = columns.features(lambda key: 0)
-        measured = str(round(float(np.median(rates)), 3)) if rates else str(schema.fps)
+        measured = str(median_rate(rates) if rates else schema.fps)
         fps = positive_rate(options["fps"] or measured, path)
         instructions, table = find_instructions(path, options["instructions"])
         annotations, annotated = find_annotations(path, options["annotations"], mine)
@@ -149,14 +147,6 @@ class RoboMindHdf5(Importer):
             mine,
             lambda trajectory: _state_and_pose(trajectory, context, options),
         )
-        resolved = {
-            "embodiment": ",".join(sorted({t.folder for t in mine})),
-            "action": columns.action,
-            "cameras": ",".join(c.feature.rpartition(".")[2] for c in cameras if not c.is_depth),
-            "fps": f"{fps:g}",
-            "instructions": table,
-            "annotations": annotated,
-        }
         notes = {
             "schema": schema.name,
             "schema_digest": schema.digest,
@@ -166,7 +156,9 @@ class RoboMindHdf5(Importer):
         }
         return Plan(
             source=path,
-            options=dict(options) | resolved,
+            options=dict(options)
+            | common_choices(mine, columns, cameras, fps)
+            | {"instructions": table, "annotations": annotated},
             refs=[EpisodeRef(t.source_id, t) for t in mine],
             features=features | {c.feature: c.describe() for c in cameras},
             fps=fps,
@@ -200,7 +192,7 @@ def _episode(file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
     if pose is not None:
         data[END_EFFECTOR] = pose
     sources = {c.feature: (c, camera_dataset(file, c), c.stored) for c in context.cameras}
-    images, notes = frames_of(sources, recording.rows_of, context.recorded(steps), steps)
+    images, notes = frames_of(sources, recording.rows_of, context.columns.n_recorded(steps), steps)
     warnings += faults + notes + still_warnings(data[STATE], context.arms, context.cameras, file)
     warnings += length_warnings(n_steps, whole_number(plan.options["min_steps"], "min_steps"), plan.options)
     segments, skipped = [], []

@@ -18,13 +18,20 @@ from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import STATE
 from robot_datasets.importers.robomind_quality import END_EFFECTOR, ArmColumns, frozen_pose
-from robot_datasets.kinematics import Offsets, fit_offsets, get_arm
+from robot_datasets.kinematics import Offsets, fit_offsets, get_arm, pose_errors
 
 RECORDED, REPAIR, RECOMPUTE = "recorded", "repair", "fk"
 CHOICES = (RECORDED, REPAIR, RECOMPUTE)
 """Poses as recorded; recomputed where they are frozen; all recomputed."""
 
-_ARMS = {"franka": "panda", "franka_fr3_dual": "fr3", "ur5e": "ur5e"}
+_ARMS = {
+    "franka": "panda",
+    "franka_dual": "panda",
+    "franka_fr3_dual": "fr3",
+    "ur5e": "ur5e",
+    "ur5e_dual": "ur5e",
+    "ur5e_dual_dexterous": "ur5e",
+}
 _HEALTHY_EPISODES = 4
 _EPISODES_OPENED = 60
 _ROWS_PER_EPISODE = 48
@@ -165,28 +172,73 @@ def _given_offsets(text: str, count: int) -> tuple[Offsets, ...] | None:
 def _estimated_offsets(
     name: str, rotation: str, arms: Sequence[ArmColumns], trajectories: Sequence[Any], read: EpisodeArrays
 ) -> tuple[tuple[Offsets, ...], int]:
-    flange: list[list[np.ndarray]] = [[] for _ in arms]
-    recorded: list[list[np.ndarray]] = [[] for _ in arms]
+    samples = _healthy_samples(name, arms, trajectories, read)
+    fitted = tuple(
+        _fit(
+            name, [flange for flange, _ in found], [pose_matrices(columns, rotation) for _, columns in found]
+        )
+        for found in samples
+    )
+    return fitted, min(map(len, samples))
+
+
+def _healthy_samples(
+    name: str, arms: Sequence[ArmColumns], trajectories: Sequence[Any], read: EpisodeArrays
+) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """Return, for each arm, (flange poses, recorded columns) of some steps of a few healthy episodes."""
+    samples: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in arms]
     for trajectory in _spread(trajectories):
-        if all(len(found) >= _HEALTHY_EPISODES for found in flange):
+        if all(len(found) >= _HEALTHY_EPISODES for found in samples):
             break
         try:
             state, pose = read(trajectory)
-            for number, arm in enumerate(arms):
-                joints, columns = state[:, arm.joints], pose[:, arm.pose]
-                if len(flange[number]) >= _HEALTHY_EPISODES or not _is_healthy(joints, columns):
-                    continue
-                rows = np.unique(np.linspace(0, len(joints) - 1, _ROWS_PER_EPISODE).astype(int))
-                recorded[number].append(pose_matrices(columns[rows], rotation))
-                flange[number].append(get_arm(name).flange_poses(joints[rows]))
         except EpisodeError:
             continue  # a damaged file tells nothing; it is reported when it is converted
-    fitted = tuple(_fit(name, *pair) for pair in zip(flange, recorded, strict=True))
-    return fitted, min(map(len, flange))
+        for found, arm in zip(samples, arms, strict=True):
+            joints, columns = state[:, arm.joints], pose[:, arm.pose]
+            if len(found) < _HEALTHY_EPISODES and _is_healthy(joints, columns):
+                rows = np.unique(np.linspace(0, len(joints) - 1, _ROWS_PER_EPISODE).astype(int))
+                found.append((get_arm(name).flange_poses(joints[rows]), columns[rows]))
+    return samples
+
+
+def quaternion_order(
+    robot: str, arms: Sequence[ArmColumns], trajectories: Sequence[Any], read: EpisodeArrays
+) -> tuple[str, dict[str, float]]:
+    """Find out by geometry in which order recorded quaternions are, because readers of the data disagree.
+
+    Only with the true order do the recorded turns follow from the joints, whatever tool and base.
+
+    Returns:
+        ``"xyzw"`` or ``"wxyz"``, empty if it cannot be told; and the median angle [rad] that each order leaves.
+    """
+    if robot not in _ARMS or not all(arm.pose for arm in arms):
+        return "", {}
+    left_over: dict[str, float] = {}
+    for found in _healthy_samples(_ARMS[robot], arms, trajectories, read):
+        if not found:
+            continue
+        flange = np.concatenate([poses for poses, _ in found])
+        columns = np.concatenate([values for _, values in found])
+        for order in ("xyzw", "wxyz"):
+            recorded = pose_matrices(columns if order == "xyzw" else to_xyzw(columns), "quat_xyzw")
+            fitted = fit_offsets(flange, recorded, free_base=True).apply(flange)
+            error = float(np.median(pose_errors(fitted, recorded)[1]))
+            left_over[order] = max(left_over.get(order, 0.0), round(error, 6))
+    if not left_over:
+        return "", {}
+    best, other = sorted(left_over, key=lambda order: left_over[order])
+    return best if left_over[best] < _ANGLE_LIMIT < left_over[other] else "", left_over
+
+
+def to_xyzw(pose: np.ndarray) -> np.ndarray:
+    """Return (T, 7) poses with quaternions wxyz as ones with xyzw."""
+    return np.concatenate([pose[:, :3], pose[:, 4:7], pose[:, 3:4]], axis=1)
 
 
 def _is_healthy(joints: np.ndarray, pose: np.ndarray) -> bool:
     finite = len(joints) > 2 and np.isfinite(joints).all() and np.isfinite(pose).all()
+    finite = finite and (pose.shape[1] < 7 or bool((np.linalg.norm(pose[:, 3:], axis=1) > 0.5).all()))
     return bool(finite and np.ptp(joints, axis=0).max() > _MIN_TURN and not frozen_pose(joints, pose))
 
 

@@ -15,9 +15,9 @@ _STILL = 1e-3
 """RoboMIND's own test: a signal whose every component stays within this range [m, rad] is frozen."""
 _MOVING = 5e-3
 """Range of some joint beyond which the arm has moved [rad]."""
-_STEP = 1e-4
-"""Change of some joint from one step to the next beyond which the arm moves [rad]."""
-_STUCK_SHARE = 0.5
+_STUCK_STEPS = 10
+_STUCK_JOINTS = 0.02
+"""A pose that repeats itself for so many steps while some joint goes so far [rad] is stuck."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,19 @@ def frozen_pose(joints: np.ndarray, pose: np.ndarray) -> str:
         return ""
     if np.ptp(pose, axis=0).max() < _STILL:
         return f"does not move while joints move by up to {np.ptp(joints, axis=0).max():.2f} rad"
-    moving = np.abs(np.diff(joints, axis=0)).max(axis=1) > _STEP
-    stuck = moving & (np.diff(pose, axis=0) == 0).all(axis=1)
-    if moving.any() and stuck.sum() > _STUCK_SHARE * moving.sum():
-        return f"stands still in {stuck.sum()} of the {moving.sum()} steps in which joints move"
+    start, end = _longest_run((np.diff(pose, axis=0) == 0).all(axis=1))
+    if end - start >= _STUCK_STEPS and np.ptp(joints[start : end + 1], axis=0).max() > _STUCK_JOINTS:
+        return f"stands still from step {start} to {end} while joints move"
     return ""
+
+
+def _longest_run(flags: np.ndarray) -> tuple[int, int]:
+    """Return the start and the exclusive end of the longest stretch of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    if not len(edges):
+        return 0, 0
+    longest = int(np.argmax(edges[1::2] - edges[::2]))
+    return int(edges[2 * longest]), int(edges[2 * longest + 1])
 
 
 def frozen_joints(joints: np.ndarray) -> bool:

@@ -23,6 +23,7 @@ from robot_datasets.importers.robomind_frames import (
 from robot_datasets.importers.robomind_quality import ArmColumns, frozen_joints
 from robot_datasets.importers.robomind_survey import Camera
 from robot_datasets.importers.robomind_tree import Trajectory
+from robot_datasets.importers.schema_columns import SchemaColumns
 from robot_datasets.schemas import EmbodimentSchema, find_schema
 
 if TYPE_CHECKING:
@@ -65,6 +66,18 @@ def choose_embodiment(
             f"choose with --option embodiment={folders[0]}"
         )
     return schemas[folders[0]], [t for t in trajectories if t.folder in schemas]
+
+
+def common_choices(
+    trajectories: Sequence[Trajectory], columns: SchemaColumns, cameras: Sequence[Camera], fps: float
+) -> dict[str, str]:
+    """Return the values in force of options that were left empty."""
+    return {
+        "embodiment": ",".join(sorted({t.folder for t in trajectories})),
+        "action": columns.action,
+        "cameras": ",".join(c.feature.rpartition(".")[2] for c in cameras if not c.is_depth),
+        "fps": f"{fps:g}",
+    }
 
 
 def only_tasks(

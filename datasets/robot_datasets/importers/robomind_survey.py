@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
@@ -98,13 +98,14 @@ class Probes:
         keys: Keys whose presence matters.
         order: Colour order of a camera's frames in a file, from the file and the key.
         rate: Rate of a file [Hz], None if it does not tell.
-        frames: Whether to measure frames, which costs decoding one per camera.
+        find: Finds the dataset of a key.
     """
 
     cameras: Mapping[str, str]
     keys: Iterable[str]
     order: Callable[[h5py.File, str], str]
     rate: Callable[[h5py.File], float | None]
+    find: Callable[[h5py.File, str], Any] = find_dataset
 
 
 def survey(trajectories: Sequence[Trajectory], per_task: int, probes: Probes) -> Survey:
@@ -170,7 +171,7 @@ def surveyed_cameras(
 def _look(trajectory: Trajectory, task: str, probes: Probes, found: Survey) -> bool:
     try:
         with open_hdf5(trajectory.path) as file:
-            present = [key for key in probes.keys if has_content(file, key)]
+            present = [key for key in probes.keys if _has_content(probes.find(file, key))]
             sizes = dict(_measured(file, trajectory, probes, found))
             if not sizes and probes.cameras:
                 return False
@@ -210,9 +211,7 @@ def _measured(
         yield name, size
 
 
-def has_content(file: h5py.File, key: str) -> bool:
-    """Whether a file has a dataset of at least one element at `key`."""
-    dataset = find_dataset(file, key)
+def _has_content(dataset: Any) -> bool:
     return dataset is not None and bool(dataset.size)
 
 

@@ -92,3 +92,7 @@ class SchemaColumns:
             name: values[steps.start + shift : steps.stop + shift] if name == ACTION else values[steps]
             for name, values in data.items()
         }, steps
+
+    def n_recorded(self, steps: slice) -> int:
+        """Return how many steps were recorded, from the ones that `read` kept of them."""
+        return steps.stop + max(0, self.schema.action_source(self.action).shift)

@@ -54,6 +54,11 @@ class ArmTrajectory:
         poses[:, :3, 3] = self.position
         return poses
 
+    def at(self, rows: np.ndarray) -> ArmTrajectory:
+        """Return the trajectory at some of its steps, (K,) indices."""
+        turns = Rotation.from_quat(self.rotation.as_quat()[rows])
+        return ArmTrajectory(self.arm, self.joints[rows], self.gripper[rows], self.position[rows], turns)
+
     def quaternions(self, order: str) -> np.ndarray:
         """Return (T, 4) unit quaternions in the order ``"xyzw"`` or ``"wxyz"``; signs alternate, as in the wild."""
         xyzw = self.rotation.as_quat() * np.where(np.arange(len(self)) % 3 == 2, -1.0, 1.0)[:, None]
