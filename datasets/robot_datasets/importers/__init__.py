@@ -17,6 +17,7 @@ ENTRY_POINT_GROUP = "robot_datasets.importers"
 _BUILT_IN = {
     "aloha": "robot_datasets.importers.aloha:Aloha",
     "diffusion_policy_zarr": "robot_datasets.importers.diffusion_policy_zarr:DiffusionPolicyZarr",
+    "interndata": "robot_datasets.importers.interndata:InternData",
     "lerobot": "robot_datasets.importers.lerobot:LeRobot",
     "rlds": "robot_datasets.importers.rlds:Rlds",
     "robomimic_hdf5": "robot_datasets.importers.robomimic_hdf5:RobomimicHdf5",

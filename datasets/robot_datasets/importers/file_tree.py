@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 from robot_datasets.archives import (
     ArchiveError,
-    ArchiveIndex,
     ArchiveLimits,
     ArchiveReader,
     archive_stem,
@@ -228,9 +227,7 @@ def is_archive(path: Path) -> bool:
     return bool(archive_stem(path.name)) and path.is_file()
 
 
-def first_names(path: Path, limits: ArchiveLimits) -> ArchiveIndex:
-    """List the beginning of an archive, to see what kind of data it holds."""
-    return index_archive(path, limits, first=_FIRST_MEMBERS)
-
-
-_FIRST_MEMBERS = 64
+def dataset_roots(tree: FileTree, marker: str = "meta/info.json") -> list[str]:
+    """Return the folders of a tree that hold a file; an empty text is the tree itself."""
+    found = [f"/{name}" for name in tree.files()]
+    return [n.removesuffix(f"/{marker}").removeprefix("/") for n in found if n.endswith(f"/{marker}")]

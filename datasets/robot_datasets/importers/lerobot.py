@@ -11,8 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from robot_datasets.archives import ArchiveError
 from robot_datasets.episode import EpisodeError
@@ -25,13 +24,15 @@ from robot_datasets.importers.file_tree import (
     FileTree,
     FolderTree,
     archive_limits,
+    dataset_roots,
     is_archive,
     open_archive,
 )
-from robot_datasets.importers.lerobot_episode import EpisodeReader
+from robot_datasets.importers.interndata_sets import has_known_columns
+from robot_datasets.importers.lerobot_episode import EpisodeReader, SetLabels
 from robot_datasets.importers.lerobot_features import ColumnPlan, FeaturePlanner
 from robot_datasets.importers.lerobot_meta import INFO_FILE
-from robot_datasets.importers.lerobot_places import LeRobotSet
+from robot_datasets.importers.lerobot_places import LeRobotSet, episode_name
 from robot_datasets.importers.settings import positive_rate
 
 _logger = logging.getLogger(__name__)
@@ -39,11 +40,10 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Context:
-    """What reading an episode needs: columns and cameras by feature, instructions by number."""
+    """What reading an episode needs."""
 
     columns: ColumnPlan
-    tasks: Mapping[int, str]
-    splits: Any
+    labels: SetLabels
 
 
 class LeRobot(Importer):
@@ -67,7 +67,7 @@ class LeRobot(Importer):
     )
 
     def probe(self, path: Path) -> Probe | None:
-        """Recognise ``meta/info.json`` with a codebase_version."""
+        """Recognise ``meta/info.json`` with a codebase_version; leave InternData-A1's columns to its own importer."""
         file = path / INFO_FILE
         if not file.is_file():
             return None
@@ -76,6 +76,9 @@ class LeRobot(Importer):
         except (OSError, ValueError):
             return None
         if not isinstance(info, dict) or "codebase_version" not in info:
+            return None
+        features = info.get("features")
+        if isinstance(features, dict) and has_known_columns(features):
             return None
         return Probe(self.name, f"meta/info.json, codebase_version {info['codebase_version']}")
 
@@ -93,6 +96,11 @@ class LeRobot(Importer):
         warnings = list(source.warnings)
         planner = FeaturePlanner(source, options, warnings)
         columns, features = planner.columns()
+        if source.tree.damage and planner.lost_cameras and not options["cameras"]:
+            raise DatasetError(
+                f"the archive is damaged ({source.tree.damage}) and has no video of {planner.lost_cameras[0]}; "
+                "copy it again, or choose the cameras that are left with --option cameras=..."
+            )
         fps = positive_rate(options["fps"], path) if options["fps"] else planner.rate()
         places = source.with_videos({name: frames.key for name, frames in columns.cameras.items()})
         for warning in warnings:
@@ -109,16 +117,16 @@ class LeRobot(Importer):
             image_encodings=image_encodings(columns, options["image_encoding"]),
             rejected=[Rejected(episode_name(i), reason) for i, reason in sorted(source.rejected.items())],
             notes={"codebase_version": source.info.version, "warnings": warnings},
-            context=_Context(columns, source.tasks, source.info.raw.get("splits")),
+            context=_Context(columns, SetLabels.of(source)),
         )
 
     def episodes(self, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
         """Yield episodes; every video file is decoded once when they are asked for in order."""
         context: _Context = plan.context
-        encodings = {name: plan.image_encodings[name] for name in context.columns.cameras}
         tree = _tree(plan.source, plan.options)
+        encodings = plan.image_encodings
         with EpisodeReader(
-            tree, context.columns, plan.features, encodings, context.tasks, context.splits, plan.fps
+            tree, context.labels, context.columns, plan.features, encodings, plan.fps
         ) as reader:
             for ref in refs:
                 try:
@@ -127,11 +135,6 @@ class LeRobot(Importer):
                     yield Rejected(ref.source_id, str(error))
                 else:
                     yield episode
-
-
-def episode_name(index: int) -> str:
-    """Return the name of an episode within its dataset."""
-    return f"episode_{index:06d}"
 
 
 def image_encodings(columns: ColumnPlan, chosen: str) -> dict[str, str]:
@@ -153,12 +156,4 @@ def _tree(path: Path, options: Mapping[str, str]) -> FileTree:
         raise DatasetError(
             f"the archive holds {len(roots)} datasets ({', '.join(roots[:3])}); expected one folder with {INFO_FILE}"
         )
-    return tree.below(roots[0])
-
-
-def dataset_roots(tree: FileTree) -> list[str]:
-    """Return the folders below which there is a ``meta/info.json``; an empty text is the tree itself."""
-    parents = [
-        PurePosixPath(name).parent.parent for name in tree.files() if f"/{name}".endswith(f"/{INFO_FILE}")
-    ]
-    return ["" if str(parent) == "." else parent.as_posix() for parent in parents]
+    return tree.below(roots[0]) if roots[0] else tree

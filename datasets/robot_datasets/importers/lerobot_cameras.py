@@ -67,6 +67,7 @@ class CameraFinder:
 
     Attributes:
         headers: Video key -> what its first video says.
+        lost: Video keys that are declared and have no videos.
     """
 
     def __init__(self, source: LeRobotSet, warnings: list[str]) -> None:
@@ -75,12 +76,14 @@ class CameraFinder:
         self._videos = source.files.videos
         self._warnings = warnings
         self.headers: dict[str, VideoHeader] = {}
+        self.lost: list[str] = []
 
     def find(self) -> dict[str, Frames]:
         """Return image feature -> where its video frames are; complain of cameras without videos, and of others."""
         declared = {k for k, entry in self._features.items() if entry.get("dtype") == "video"}
         there = set(self._videos) - {""}
-        for key in sorted(declared - there):
+        self.lost = sorted(declared - there)
+        for key in self.lost:
             self._warnings.append(f"camera {key} is declared, but has no video below videos/; left out")
         for key in sorted(there - declared):
             self._warnings.append(f"camera {key} is not declared in info.json, but has videos; taken in")

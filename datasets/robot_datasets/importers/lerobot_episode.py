@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from robot_datasets.importers.lerobot_features import ColumnPlan
 from robot_datasets.importers.lerobot_images import standard_frame
 from robot_datasets.importers.lerobot_language import event_segments, persistent_segments
 from robot_datasets.importers.lerobot_meta import EpisodeMeta, split_of
-from robot_datasets.importers.lerobot_places import Place
+from robot_datasets.importers.lerobot_places import LeRobotSet, Place
 from robot_datasets.importers.lerobot_rows import RowReader, to_numpy
 from robot_datasets.importers.lerobot_video import VideoReader
 
@@ -26,35 +27,46 @@ _INSTRUCTIONS = ("task", "language_instruction", "instruction")
 """Text columns that tell the instruction where there are no numbers of instructions."""
 
 
+@dataclass(frozen=True)
+class SetLabels:
+    """What a dataset says of all its episodes: instruction by number, and info.json's ``splits``; picklable."""
+
+    tasks: Mapping[int, str]
+    splits: Any
+
+    @classmethod
+    def of(cls, source: LeRobotSet) -> SetLabels:
+        """Return those of a dataset."""
+        return cls(source.tasks, source.info.raw.get("splits"))
+
+
 class EpisodeReader:
     """Reads the episodes of one dataset; keeps the file open that several of them share."""
 
     def __init__(
         self,
         tree: FileTree,
+        labels: SetLabels,
         columns: ColumnPlan,
         features: Mapping[str, Feature],
         encodings: Mapping[str, str],
-        tasks: Mapping[int, str],
-        splits: Any,
         fps: float,
     ) -> None:
         """Prepare.
 
         Args:
             tree: The dataset's files.
+            labels: Its instructions and splits.
             columns: What to read.
             features: The features that the columns become; types and shapes are checked against them.
             encodings: Image feature of a video -> how its frames are encoded.
-            tasks: Instruction by number.
-            splits: info.json's ``splits``.
             fps: Rate of the steps [Hz].
         """
         self._columns = columns
         self._features = features
         self._encodings = encodings
-        self._tasks = tasks
-        self._splits = splits
+        self._tasks = labels.tasks
+        self._splits = labels.splits
         self._fps = fps
         self._rows = RowReader(tree)
         self._videos = {name: VideoReader(tree, frames.coding) for name, frames in columns.cameras.items()}

@@ -80,13 +80,14 @@ class FeaturePlanner:
         self._cameras = CameraFinder(source, warnings)
         self._details = _side_features(source.tree)
         self._times = np.empty(0)
+        self._table: pa.Table | None = None
 
     def columns(self) -> tuple[ColumnPlan, dict[str, Feature]]:
         """Return the plan of columns and all features."""
         file, rows = self._first_readable()
         table = rows.read(file, 0, min(rows.n_rows(file), _LOOKED_AT), rows.schema(file).names)
         found = {k: describe_column(table, k, self._type_of(k)) for k in table.column_names}
-        self._times = _recorded_times(table)
+        self._times, self._table = _recorded_times(table), table
         self._warn_of_columns(found)
         numbers = {_low_dim_name(k): k for k, c in found.items() if c.kind == "numbers" and self._is_kept(k)}
         features = {name: self._feature(key, found[key]) for name, key in numbers.items()}
@@ -111,6 +112,19 @@ class FeaturePlanner:
         """Return the rate of the steps [Hz]."""
         rates = [header.rate for header in self._cameras.headers.values()]
         return choose_rate(self._source.info.fps, self._times, rates, self._warnings)
+
+    def reach(self, key: str) -> float:
+        """Return the largest absolute value of a column among the first rows; 0 if it is no column of numbers."""
+        if self._table is None or key not in self._table.column_names:
+            return 0.0
+        values = self._table[key].combine_chunks()
+        flat = values.flatten() if hasattr(values, "flatten") else values
+        return float(np.abs(flat.to_numpy(zero_copy_only=False)).max(initial=0.0))
+
+    @property
+    def lost_cameras(self) -> list[str]:
+        """Return the video keys that are declared and have no videos."""
+        return self._cameras.lost
 
     def _type_of(self, key: str) -> str:
         return str(self._declared.get(key, {}).get("dtype") or "")

@@ -201,3 +201,8 @@ class LeRobotSet:
         if self.info.major == 2 and isinstance(videos, int) and videos != n_videos:
             warnings.append(f"info.json declares {videos} videos, {n_videos} were found")
         return warnings
+
+
+def episode_name(index: int) -> str:
+    """Return the name of an episode within its dataset."""
+    return f"episode_{index:06d}"
