@@ -94,30 +94,38 @@ class ActionReference:
         self._interpolation: Interpolation = interpolation
         self._segment: Segment | None = None
 
-    def begin(self, now: Motion, action: np.ndarray, following: np.ndarray | None) -> None:
-        """Lay the segment of one control step.
+    def begin(
+        self, now: Motion, action: np.ndarray, following: np.ndarray | None, *, duration: float | None = None
+    ) -> None:
+        """Lay the segment of one control step, or of what is left of it.
 
         Args:
             now: Commanded position, velocity and acceleration, (n,) each.
             action: (n,) the step's action.
             following: (n,) the next step's action if the plan has one; None ends the step with velocity 0.
+            duration: Time until the step is over [s]; None takes a whole step.
         """
+        duration = self._step_time if duration is None else duration
+        self._segment = self._laid(now, action, following, duration)
+
+    def _laid(
+        self, now: Motion, action: np.ndarray, following: np.ndarray | None, duration: float
+    ) -> Segment:
         zero = np.zeros_like(action)
         if self._command == "velocity":  # integrate the line from the present velocity to the action
-            rise = (action - now[1]) / self._step_time
-            end = now[0] + 0.5 * (now[1] + action) * self._step_time
-            self._segment = Segment(
-                (now[0], now[1], rise), (end, action, rise), duration=self._step_time, interpolation="cubic"
+            rise = (action - now[1]) / duration
+            end = now[0] + 0.5 * (now[1] + action) * duration
+            return Segment(
+                (now[0], now[1], rise), (end, action, rise), duration=duration, interpolation="cubic"
             )
-            return
         with np.errstate(over="ignore", invalid="ignore"):  # hostile numbers are the filter's business
             end_velocity = zero
             if following is not None:
                 end_velocity = knot_velocity(
-                    (action - now[0]) / self._step_time, (following - action) / self._step_time
+                    (action - now[0]) / duration, (following - action) / self._step_time
                 )
-            self._segment = Segment(
-                now, (action, end_velocity, zero), duration=self._step_time, interpolation=self._interpolation
+            return Segment(
+                now, (action, end_velocity, zero), duration=duration, interpolation=self._interpolation
             )
 
     def end(self) -> None:

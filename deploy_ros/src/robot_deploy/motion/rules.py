@@ -57,7 +57,7 @@ class RuleSetting:
 def _defaults() -> dict[str, RuleSetting]:
     return {
         "position": RuleSetting(stop_above=0.5),
-        "velocity": RuleSetting(stop_above=5.0),
+        "velocity": RuleSetting(),
         "workspace": RuleSetting(),
         "deviation": RuleSetting(mode="stop"),
     }

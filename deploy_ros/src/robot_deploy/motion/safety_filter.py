@@ -29,7 +29,7 @@ import numpy as np
 from robot_deploy.motion.braking import WORKING_SHARE, Stop, plan_stop, sample_stop
 from robot_deploy.motion.limits import LimitsError, MotionLimits
 from robot_deploy.motion.rules import N_RULES, FilterRules, Rule
-from robot_deploy.motion.tracking import Motion, Target, follow
+from robot_deploy.motion.tracking import Motion, Target, choose, follow
 from robot_deploy.motion.workspace import Workspace
 
 POSITION_GUARD = 1e-9
@@ -77,11 +77,23 @@ class SafetyFilter:
         rules: FilterRules | None = None,
         workspace: Workspace | None = None,
         batch: int = 1,
+        acceleration_share: float = 1.0,
+        jerk_share: float = 1.0,
     ) -> None:
         """Make filters that are at rest nowhere yet: `reset` them before the first `step`.
 
+        Args:
+            limits: The limits to keep.
+            period: Command period [s].
+            rules: What is clamped and what stops.
+            workspace: Where the tool may be; None for anywhere.
+            batch: Number of filters B.
+            acceleration_share: Share of the acceleration limits that following a target uses, in (0, 1]; stops
+                use them all.
+            jerk_share: The same for jerk.
+
         Raises:
-            LimitsError: The period is not positive, or too long for these limits.
+            LimitsError: The period or a share is not positive, or a share is above 1.
         """
         if not (np.isfinite(period) and period > 0.0):
             raise LimitsError(f"command period {period:g} s; expected a positive time")
@@ -91,6 +103,8 @@ class SafetyFilter:
         self._velocity = limits.velocity * WORKING_SHARE
         self._acceleration = limits.acceleration * WORKING_SHARE
         self._jerk = limits.jerk * WORKING_SHARE
+        calm = limits.scaled(acceleration=acceleration_share, jerk=jerk_share)
+        self._calm = (calm.acceleration * WORKING_SHARE, calm.jerk * WORKING_SHARE)
         self._stopping_rules = self.rules.stop_mask()
         self._inset = 0.0 if workspace is None else workspace.inset(limits, period)
         self._shape = (batch, len(limits))
@@ -169,8 +183,8 @@ class SafetyFilter:
                 lower=self._lower,
                 upper=self._upper,
                 velocity=self._velocity,
-                acceleration=self._acceleration,
-                jerk=self._jerk,
+                acceleration=self._calm[0],
+                jerk=self._calm[1],
                 period=self.period,
             )
             go = ~hold
@@ -182,6 +196,11 @@ class SafetyFilter:
         return FilterStep(
             self._q.copy(), self._v.copy(), self._a.copy(), chosen, broken, self.stopped_by >= 0
         )
+
+    def trip(self, rule: Rule) -> None:
+        """Stop all filters that are not stopped yet because of a rule that a caller found broken, and count it."""
+        self.counts[:, rule] += 1
+        self.stopped_by = np.where(self.stopped_by < 0, int(rule), self.stopped_by)
 
     def snapshot(self) -> tuple[np.ndarray, ...]:
         """The motion's state, for `restore`; counts and what stopped the filter are not part of it."""
@@ -292,7 +311,7 @@ class SafetyFilter:
                 period=self.period,
             )
             good = open_ & self._verified(reached, stop)
-            state = _where(good, reached, state)
+            state = choose(good, reached, state)
             chosen = np.where(good, trial, chosen)
             plan_jerk = np.where(good, stop.jerk, plan_jerk)
             plan_steps = np.where(good, stop.steps, plan_steps)
@@ -307,7 +326,7 @@ class SafetyFilter:
             if outside.any():  # the stored stops of an arm were verified together: back to all of them
                 broken[:, Rule.WORKSPACE] = outside
                 back = outside[:, None]
-                state = _where(back, stop_state, state)
+                state = choose(back, stop_state, state)
                 plan_jerk = np.where(back, self._stop_jerk, plan_jerk)
                 plan_steps = np.where(back, self._stop_steps, plan_steps)
                 done = np.where(back, self._done + 1.0, done)
@@ -373,11 +392,3 @@ class SafetyFilter:
         knots = sample_stop(stop_jerk, stop_steps, done, state, count, period=self.period)[0]
         path = np.concatenate([state[0][None], knots])
         return np.all(self._workspace.inside(path, inset=self._inset), axis=0)
-
-
-def _where(mask: np.ndarray, first: Motion, second: Motion) -> Motion:
-    return (
-        np.where(mask, first[0], second[0]),
-        np.where(mask, first[1], second[1]),
-        np.where(mask, first[2], second[2]),
-    )

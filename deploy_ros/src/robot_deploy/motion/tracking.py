@@ -75,3 +75,12 @@ def follow(
     push = np.minimum(_VELOCITY_GAIN / period * size, np.sqrt(2.0 * _RESERVE * jerk * size))
     wanted_a = np.clip(target.acceleration + np.copysign(push, error), -acceleration, acceleration)
     return np.clip((wanted_a - a) / period, -jerk, jerk)
+
+
+def choose(mask: np.ndarray, first: Motion, second: Motion) -> Motion:
+    """Return `first` where `mask` is true, else `second`."""
+    return (
+        np.where(mask, first[0], second[0]),
+        np.where(mask, first[1], second[1]),
+        np.where(mask, first[2], second[2]),
+    )

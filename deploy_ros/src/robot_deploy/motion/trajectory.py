@@ -143,6 +143,9 @@ class CommittedPlan:
         present = (now_ns - self._origin_ns) // self._period_ns
         while self._index < present:
             if len(self._knots) == 1:
+                if self._safety.at_rest[0]:
+                    self._index = present
+                    break
                 self._safety.step(None)  # what the receiver did meanwhile: it executed the stop
                 self._knots.append(self._safety.snapshot())
             self._knots.popleft()

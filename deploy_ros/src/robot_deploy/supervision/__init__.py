@@ -1,0 +1,1 @@
+"""Who may move the robot, and what takes that away: states, watchdogs."""
