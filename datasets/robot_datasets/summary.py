@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from robot_datasets.features import is_image
-from robot_datasets.store import EpisodeStore
+from robot_datasets.store import EpisodeStore, layout
 
 _LISTED = 10
+_BINS = 24
 
 
 def summarise(store: EpisodeStore) -> dict[str, Any]:
@@ -43,6 +44,9 @@ def summarise(store: EpisodeStore) -> dict[str, Any]:
             "unknown": int((success < 0).sum()),
         },
         "splits": {name or "none": splits.count(name) for name in sorted(set(splits))},
+        "length_histogram": np.histogram(lengths, bins=_BINS)[0].tolist(),
+        "n_segments": len(store.read_array(f"{layout.SEGMENTS}/episode")),
+        "n_warnings": sum(map(len, store.warnings.values())),
         "n_quarantined": len(quarantined),
         "quarantined": dict(list(quarantined.items())[:_LISTED]),
         "source": store.attributes["source"],

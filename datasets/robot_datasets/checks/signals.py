@@ -135,7 +135,8 @@ def angle_wrap(episode: EpisodeContext) -> Iterator[Finding]:
                 severity="note",
                 feature=signal.name,
                 number=len(steps),
-                detail=f"{signal.label(radians[i])} jumps by a full turn {len(steps)} times, first at step {steps[0]}",
+                detail=f"{signal.label(radians[i])} jumps by a full turn, {len(steps)} in all, first at step "
+                f"{steps[0]}",
                 remedy="unwrap the angle, or use a rotation without a seam (rot6d)",
             )
 

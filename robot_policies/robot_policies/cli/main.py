@@ -38,9 +38,9 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "convert": Command("turn recorded demonstrations into an episode store", "convert"),
     "export": Command("write an episode store as a LeRobot dataset", "export"),
-    "inspect": Command("show what an episode store holds", "data", "run_inspect"),
+    "inspect": Command("show what an episode store holds, or make a page of it", "inspect"),
     "check": Command("read every byte of a store and look for faults of the recordings", "check"),
-    "stats": Command("print the statistics of a store's features", "data", "run_stats"),
+    "stats": Command("print the statistics of a store's features", "stats"),
     "merge": Command("put the episodes of several stores into one", "edit", "run_merge"),
     "split": Command("divide a store into training and validation episodes", "edit", "run_split"),
     "trim": Command("cut waiting or given steps off the ends of episodes", "edit", "run_trim"),
