@@ -106,7 +106,7 @@ def attack_chunks(limits: MotionLimits, *, chunks: int, seed: int) -> dict[str, 
             runtime.command(Event.START)
         if len(run.path) > 20000:
             violations = {k: violations.get(k, 0) + n for k, n in run.violations().items()}
-            del run.path[:-1], run.ticks[:-1]
+            del run.path[:-1], run.ticks[:-1], run.times[:-1]
     violations = {k: violations.get(k, 0) + n for k, n in run.violations().items()}
     return {
         "chunks": sent,

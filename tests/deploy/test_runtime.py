@@ -95,6 +95,27 @@ def test_a_person_takes_over_and_hands_back(panda, home):
     assert not any(run.violations().values())
 
 
+@pytest.mark.parametrize("event", [Event.RECOVER, Event.RESUME])
+def test_a_robot_moved_by_hand_goes_on_from_where_it_is(event: Event, panda, home):
+    """While paused the arm is pushed away by 0.4 rad: no fault, and the next motion begins at the new place."""
+    run = start_drill(panda, home)
+    run.runtime.command(Event.PAUSE)
+    run.run(60)
+    run.arm.trajectory, pushed = None, home - 0.4
+    run.arm.position, run.arm.velocity = pushed.copy(), np.zeros(7)
+    run.run(20)
+    assert run.ticks[-1].state is State.PAUSED
+    assert not run.ticks[-1].send
+    begun = len(run.path)
+    run.runtime.command(event)
+    for _ in range(40):
+        run.runtime.track(pushed + 0.1, now_ns=run.now_ns)
+        run.step()
+    assert run.ticks[-1].fault == ""
+    np.testing.assert_allclose(run.path[begun][1], pushed, atol=1e-9)
+    assert np.abs(run.arm.position - pushed).min() > 0.02
+
+
 def test_a_persons_leader_that_falls_silent_stops_the_arm(panda, home):
     """In recovery, targets that get old are not followed any longer."""
     run = start_drill(panda, home)

@@ -111,6 +111,7 @@ class DrillRun:
 
     def __post_init__(self) -> None:
         self.ticks: list[Tick] = []
+        self.times: list[int] = []  # of the ticks [ns]
         self.path: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
         self._pending: list[tuple[int, ChunkRequest]] = []
         self._count = 0
@@ -129,6 +130,7 @@ class DrillRun:
                 self.runtime.chunk(self.predict(request.window, self.home), ticket=request.ticket)
             tick = self.runtime.tick(self.now_ns, clock_ns=clock)
             self.ticks.append(tick)
+            self.times.append(self.now_ns)
             if tick.request is not None:
                 self._pending.append((self._count + self.latency, tick.request))
             if tick.send and tick.trajectory is not None:
@@ -309,7 +311,7 @@ def run_drill(
     FAULTS[name](run)
     run.run(ticks)
     noticed = next((i for i, tick in enumerate(run.ticks[begun:]) if tick.fault or not tick.segment), None)
-    detected = float("nan") if noticed is None else noticed * 10.0 * run.tick_stride
+    detected = float("nan") if noticed is None else (run.times[begun + noticed] - injected) / MS
     rest = run.rest_after(injected)
     reason = run.ticks[-1].fault if run.alive else ""
     return DrillResult(
@@ -317,7 +319,7 @@ def run_drill(
         reason,
         detected,
         rest,
-        rest - (0.0 if noticed is None else detected),
+        max(0.0, rest - (0.0 if noticed is None else detected)),
         sum(run.violations().values()),
     )
 

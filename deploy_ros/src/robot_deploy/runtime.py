@@ -4,8 +4,7 @@ A node only carries messages to and from it. It starts no thread, reads no clock
 comes with every call, so the same calls give the same trajectories, to the bit, and a log can be replayed
 (`robot_deploy.replay`).
 
-Two clocks: `now_ns` is monotonic and times commands; `clock_ns` is that of the message stamps and times observations.
-A call is one of::
+Two clocks: `now_ns`, monotonic, times commands; `clock_ns`, that of the message stamps, observations. Calls::
 
     sample(...)      a sensor message          chunk(...)      the inference's answer
     command(...)     start, stop, pause, ...   track(...)      joints of a twin, or of a person's leader arm
@@ -113,7 +112,7 @@ class Runtime:
         self.machine = StateMachine()
         self.machine.send(Event.CONFIGURE)
         self.late_chunks = 0
-        self._started, self._cut = False, False
+        self._started, self._cut, self._anchor = False, False, False
         self._ticket = 0
         self._track: tuple[int, np.ndarray] | None = None
         self._leave_policy()
@@ -178,6 +177,8 @@ class Runtime:
             self._started = False
         elif event in (Event.PAUSE, Event.STOP):
             self._brake(before)
+        elif before is State.PAUSED:  # a person may have moved the robot by hand meanwhile
+            self._anchor = True
         return state
 
     # What comes out.
@@ -234,9 +235,8 @@ class Runtime:
         moves = trajectory is not None and (
             not self._plan.at_rest or state is State.AUTONOMOUS or state in HUMAN_STATES
         )
-        deviation = float("nan")
-        if measured is not None and self._started:
-            deviation = float(np.max(np.abs(self._plan.commanded - measured)))
+        known = measured is not None and self._started
+        deviation = float(np.max(np.abs(self._plan.commanded - measured))) if known else float("nan")
         return Tick(
             state=state,
             segment=SEGMENTS.get(state, ""),
@@ -295,9 +295,11 @@ class Runtime:
         state, mode = self.machine.state, self._config.mode
         if state is State.STARTING:
             self._try_ready(measured, now_ns)
-        elif mode == "shadow" and self._fresh_chunk and measured is not None:
+        elif (mode == "shadow" and self._fresh_chunk and measured is not None) or (
+            self._anchor and self._plan.at_rest and self._apart(measured)
+        ):
             self._begin(measured, now_ns)
-        self._fresh_chunk = False
+        self._fresh_chunk, self._anchor = False, False
         for _ in range(self._plan.wanted()):
             state = self.machine.state
             target = None
@@ -306,7 +308,9 @@ class Runtime:
             elif not brake and state is State.AUTONOMOUS:
                 target = self._next_target(now_ns)
             compared = None
-            if measured is not None and mode in ("live", "tracker"):  # the head is ahead of what is measured
+            commands = state is State.AUTONOMOUS or state in HUMAN_STATES
+            if commands and measured is not None and mode in ("live", "tracker"):
+                # The head is ahead of what is measured by the same motion as of what is commanded now.
                 compared = (measured + self._plan.motion[0] - self._plan.commanded)[None]
             step = self._plan.extend(target, compared)
             self._broken |= step.broken[0]
@@ -318,8 +322,7 @@ class Runtime:
         """From STARTING to AUTONOMOUS: at rest, near the robot, and with something to do."""
         if not self._plan.at_rest:
             return
-        tolerance = self._config.start_tolerance
-        if measured is not None and np.max(np.abs(measured - self._plan.commanded)) > tolerance:
+        if self._apart(measured):
             self._begin(measured, now_ns)
             return
         if self._config.mode == "tracker":
@@ -327,12 +330,18 @@ class Runtime:
             if target is None or target.position is None:
                 return
             gap = float(np.max(np.abs(target.position[0] - self._plan.commanded)))
-            if not gap <= tolerance:
-                self._fault(f"start: the twin is {gap:.3f} away from the robot, at most {tolerance:g}")
+            if not gap <= self._config.start_tolerance:
+                self._fault(f"start: the twin is {gap:.3f} away, at most {self._config.start_tolerance:g}")
                 return
             self.machine.send(Event.READY)
         elif len(self._executor.planned()):
             self.machine.send(Event.READY)
+
+    def _apart(self, measured: np.ndarray | None) -> bool:
+        """Whether the robot is not where it was commanded to be."""
+        if measured is None:
+            return False
+        return bool(np.max(np.abs(measured - self._plan.commanded)) > self._config.start_tolerance)
 
     def _tracked(self, now_ns: int) -> Target | None:
         if self._track is None:
