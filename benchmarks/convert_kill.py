@@ -1,11 +1,14 @@
 """Kill a conversion at random moments, run it again, and compare the stores byte by byte.
 
-    python benchmarks/convert_kill.py pusht_cchi_v7_replay.zarr.zip --kills 20
+    python benchmarks/convert_kill.py --episodes 500 --workers 2 --kills 50
+    python benchmarks/convert_kill.py --source pusht_cchi_v7_replay.zarr.zip --kills 20
 
-Converts once without interruption and once more to see that the bytes repeat; then starts a conversion,
-kills it (SIGKILL) after a random part of the uninterrupted time, and again until it was killed often enough;
-then lets it finish. A further run with the kills aimed at the last tenth tries the publishing.
-For a replay buffer, actions and images are then compared with the source, number by number.
+Without a source, a synthetic RoboMIND tree is written (three JPEG cameras in HDF5), some of its episodes damaged.
+Converts once without interruption and with one process. Then starts a conversion and kills it (SIGKILL): usually
+the main process, sometimes one of its workers, at a random moment that lies anywhere between the start of the
+program and some episodes further; and again until it was killed often enough; then lets it finish. A conversion
+that finishes before is compared and begun again. For a replay buffer, actions and images are finally compared
+with the source, number by number.
 """
 
 from __future__ import annotations
@@ -20,54 +23,159 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from robot_datasets.importers.diffusion_policy_zarr import open_buffer
 from robot_datasets.store import EpisodeStore
 from robot_datasets.testing import tree_digest
 
-
-def start(source: Path, target: Path, options: list[str]) -> subprocess.Popen[bytes]:
-    """Start ``robot-policies convert`` in a process of its own."""
-    command = [sys.executable, "-m", "robot_policies.cli.main", "convert", str(source), str(target)]
-    for option in options:
-        command += ["--option", option]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+FAULTY_EVERY = 25
+KILL_A_WORKER = 0.3
+KILL_AT_ONCE = 0.15
+MOST_EPISODES_BETWEEN = 25
 
 
-def convert(source: Path, target: Path, options: list[str]) -> float:
-    """Convert without interruption and return the seconds it took."""
-    began = time.monotonic()
-    if start(source, target, options).wait() != 0:
-        raise SystemExit(f"converting {source} failed")
-    return time.monotonic() - began
+@dataclass
+class Conversion:
+    """One command, run again and again."""
+
+    source: Path
+    target: Path
+    arguments: list[str]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start ``robot-policies convert`` in a process of its own."""
+        command = [
+            sys.executable,
+            "-m",
+            "robot_policies.cli.main",
+            "convert",
+            str(self.source),
+            str(self.target),
+        ]
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+        return subprocess.Popen(
+            [*command, "--no-report", "--json", *self.arguments], env=environment, stdout=subprocess.DEVNULL
+        )
+
+    def finish(self) -> float:
+        """Run to the end and return the seconds it took."""
+        began = time.monotonic()
+        if self.start().wait() != 0:
+            raise SystemExit(f"converting {self.source} failed")
+        return time.monotonic() - began
+
+    def safe(self) -> int:
+        """Episodes that the journal has."""
+        try:
+            journal = self.target.with_name(f"{self.target.name}.staging") / "journal.jsonl"
+            return max(0, journal.read_bytes().count(b"\n") - 1)
+        except FileNotFoundError:
+            return 0
 
 
-def convert_with_kills(
-    source: Path, target: Path, options: list[str], *, kills: int, window: tuple[float, float], seed: int
-) -> list[int]:
-    """Kill `kills` conversions after a time within `window` [s], then finish; return the journal's growth."""
-    moments = random.Random(seed)
-    journal = target.with_name(target.name + ".staging") / "journal.jsonl"
-    safe: list[int] = []
-    while len(safe) < kills:
-        process = start(source, target, options)
-        time.sleep(moments.uniform(*window))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() != -signal.SIGKILL:  # it was faster; begin again and go on counting
-            shutil.rmtree(target, ignore_errors=True)
-            continue
-        safe.append(max(0, len(journal.read_bytes().splitlines()) - 1) if journal.exists() else 0)
-    convert(source, target, options)
-    return safe
+@dataclass
+class Tally:
+    """What the kills hit."""
+
+    safe: list[int] = field(default_factory=list)
+    hit: Counter[str] = field(default_factory=Counter)
+    finished: int = 0
+    identical: bool = True
+
+
+def write_tree(root: Path, n_episodes: int) -> Path:
+    """Write RoboMIND episodes with three cameras; every so many is damaged in one way or another."""
+    from robot_datasets.testing.robomind import write_robomind
+
+    faults = ("damaged_frame", "mixed_lengths", "nan", "truncated", "cut_frame")
+    lengths = random.Random(0)
+    for number in range(n_episodes):
+        damaged = number % FAULTY_EVERY == FAULTY_EVERY - 1
+        write_robomind(
+            root,
+            "h5_franka_3rgb",
+            episode=f"1014_{number:06d}",
+            n_steps=lengths.randint(5, 25),
+            size=(60, 80),
+            seed=number,
+            faults=[faults[number // FAULTY_EVERY % len(faults)]] if damaged else (),
+        )
+    return root
+
+
+def convert_with_kills(conversion: Conversion, expected: str, *, kills: int, seed: int) -> Tally:
+    """Kill so often, then finish; every finished store is compared with `expected`."""
+    moments, tally = random.Random(seed), Tally()
+    while sum(tally.hit.values()) < kills:
+        process = conversion.start()
+        while process.poll() is None and sum(tally.hit.values()) < kills:
+            wait_for_a_moment(conversion, process, moments)
+            victims = children(process.pid)
+            worker = moments.choice(victims) if victims and moments.random() < KILL_A_WORKER else None
+            try:
+                os.kill(worker or process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            if worker is None and process.wait() != -signal.SIGKILL:
+                break  # it was faster
+            tally.hit["worker" if worker else phase(conversion)] += 1
+            tally.safe.append(conversion.safe())
+        if process.wait() == 0:
+            compare(conversion, expected, tally)
+    if not conversion.target.exists():
+        conversion.finish()
+        compare(conversion, expected, tally)
+    return tally
+
+
+def wait_for_a_moment(
+    conversion: Conversion, process: subprocess.Popen[bytes], moments: random.Random
+) -> None:
+    """Wait until the conversion is a random number of episodes further, or only a moment."""
+    if moments.random() < KILL_AT_ONCE:
+        time.sleep(moments.uniform(0.0, 2.0))
+        return
+    goal = conversion.safe() + moments.randint(1, MOST_EPISODES_BETWEEN)
+    publishing = conversion.target.with_name(f"{conversion.target.name}.staging") / "store" / "zarr.json"
+    while process.poll() is None and conversion.safe() < goal and not publishing.exists():
+        time.sleep(0.002)
+    time.sleep(moments.uniform(0.0, 0.05))
+
+
+def phase(conversion: Conversion) -> str:
+    """Say what the conversion was doing when it was killed."""
+    staging = conversion.target.with_name(f"{conversion.target.name}.staging")
+    if (staging / "store" / "zarr.json").exists() or conversion.target.exists():
+        return "while publishing"
+    return "while converting" if conversion.safe() else "before the first episode"
+
+
+def compare(conversion: Conversion, expected: str, tally: Tally) -> None:
+    """Compare a finished store and remove it."""
+    tally.finished += 1
+    tally.identical &= tree_digest(conversion.target) == expected
+    shutil.rmtree(conversion.target)
+
+
+def children(pid: int) -> list[int]:
+    """Return the worker processes of a conversion (Linux)."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        named = {int(p): Path(f"/proc/{p}/cmdline").read_bytes() for p in found}
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [p for p, command in named.items() if b"spawn_main" in command]
 
 
 def compare_with_source(source: Path, store: EpisodeStore) -> dict[str, bool]:
     """Compare actions and images with a replay buffer, number by number."""
+    from robot_datasets.importers.replay_buffer import open_buffer
+
     data: Any = open_buffer(source)["data"]
     images = store.images("observation.images.top")
     same = True
@@ -83,41 +191,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", type=Path)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--source", type=Path, help="what to convert instead of a synthetic tree")
+    parser.add_argument("--episodes", type=int, default=500)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        whole, again, killed, late = (
-            Path(folder) / f"{n}.zarr" for n in ("whole", "again", "killed", "late")
-        )
-        seconds = convert(arguments.source, whole, arguments.option)
-        convert(arguments.source, again, arguments.option)
-        # Each run gets further, so kills within a twelfth of the whole time land all over the conversion.
-        per_run = max(1.0, seconds / (arguments.kills / 2))
-        common = {"source": arguments.source, "options": arguments.option, "seed": arguments.seed}
-        safe = convert_with_kills(
-            target=killed, kills=arguments.kills, window=(0.3, 0.3 + 2 * per_run), **common
-        )
-        convert_with_kills(target=late, kills=3, window=(0.9 * seconds, seconds), **common)
-        store = EpisodeStore.open(whole)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        root = Path(folder)
+        source = arguments.source or write_tree(root / "source", arguments.episodes)
+        options = [word for option in arguments.option for word in ("--option", option)]
+        whole = Conversion(source, root / "whole.zarr", options)
+        seconds = whole.finish()
+        expected = tree_digest(whole.target)
+        workers = ["--workers", str(arguments.workers)]
+        killed = Conversion(source, root / "killed.zarr", options + workers)
+        tally = convert_with_kills(killed, expected, kills=arguments.kills, seed=arguments.seed)
+        store = EpisodeStore.open(whole.target)
         result = {
             "episodes": store.n_episodes,
+            "left out": len(store.quarantined),
             "steps": store.n_steps,
-            "seconds": round(seconds, 1),
-            **compare_with_source(arguments.source, store),
-            "twice identical": tree_digest(again) == tree_digest(whole),
-            "kills": len(safe),
-            "episodes safe at each kill": safe,
-            "killed identical": tree_digest(killed) == tree_digest(whole),
-            "killed late identical": tree_digest(late) == tree_digest(whole),
-            "nothing left beside": sorted(p.name for p in Path(folder).iterdir())
-            == ["again.zarr", "killed.zarr", "late.zarr", "whole.zarr"],
+            "seconds undisturbed": round(seconds, 1),
+            "workers": arguments.workers,
+            "kills": dict(tally.hit),
+            "episodes safe at each kill": tally.safe,
+            "stores finished": tally.finished,
+            "all identical": tally.identical,
+            **(compare_with_source(source, store) if arguments.source else {}),
+            "nothing left beside": {p.name for p in root.iterdir()} <= {"source", "whole.zarr"},
         }
     print(json.dumps(result))
-    if not all(value for value in result.values() if isinstance(value, bool)):
-        raise SystemExit(1)
 
 
 if __name__ == "__main__":
