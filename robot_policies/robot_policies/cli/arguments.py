@@ -52,6 +52,23 @@ def parse_options(pairs: list[str]) -> dict[str, str]:
     return options
 
 
+def parse_number(text: str) -> int:
+    """Parse an episode number; `UserError` if it is none."""
+    if not text.isdigit():
+        raise UserError(f"'{text}' is no episode number; expected e.g. 7")
+    return int(text)
+
+
+def parse_numbers(text: str) -> list[int]:
+    """Parse episode numbers: ``3,8-11`` -> [3, 8, 9, 10, 11]."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, separator, last = part.strip().partition("-")
+        start = parse_number(first)
+        numbers.extend(range(start, (parse_number(last) if separator else start) + 1))
+    return numbers
+
+
 def open_store(address: str) -> EpisodeStore:
     """Open an episode store, local or remote."""
     from robot_datasets.store import EpisodeStore

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robot_datasets.errors import UserError
-from robot_policies.cli.arguments import add_json, command_parser, make_console, open_store
+from robot_policies.cli.arguments import (
+    add_json,
+    command_parser,
+    make_console,
+    open_store,
+    parse_number,
+    parse_numbers,
+)
 from robot_policies.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -88,7 +95,7 @@ def run_trim(argv: list[str]) -> int:
         idle=arguments.idle,
         margin=arguments.margin,
         steps=_steps(arguments.steps) if arguments.steps else None,
-        episodes={_number(number): _steps(steps) for number, steps in single},
+        episodes={parse_number(number): _steps(steps) for number, steps in single},
         min_steps=arguments.min_steps,
     )
     return _write_single(edit, arguments)
@@ -121,7 +128,7 @@ def run_drop(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     edit = drop(
         open_store(arguments.store),
-        episodes=[number for text in arguments.episode for number in _numbers(text)],
+        episodes=[number for text in arguments.episode for number in parse_numbers(text)],
         source_ids=_read_list(Path(arguments.list), arguments.code) if arguments.list else None,
         where=arguments.where,
         failed=arguments.failed,
@@ -251,22 +258,6 @@ def _pair(text: str, option: str, example: str, *, empty: bool = False) -> tuple
     if not separator or not right or not (left or empty):
         raise UserError(f"{option} got '{text}'; expected e.g. {option} {example}")
     return left, right
-
-
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise UserError(f"'{text}' is no episode number; expected e.g. 7")
-    return int(text)
-
-
-def _numbers(text: str) -> list[int]:
-    """``3,8-11`` -> [3, 8, 9, 10, 11]."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, separator, last = part.strip().partition("-")
-        start = _number(first)
-        numbers.extend(range(start, (_number(last) if separator else start) + 1))
-    return numbers
 
 
 def _steps(text: str) -> tuple[int | None, int | None]:

@@ -46,6 +46,7 @@ COMMANDS: dict[str, Command] = {
     "trim": Command("cut waiting or given steps off the ends of episodes", "edit", "run_trim"),
     "drop": Command("leave episodes or features out", "edit", "run_drop"),
     "rename": Command("rename features, instructions or the robot", "edit", "run_rename"),
+    "replay": Command("carry out recorded actions once more in simulation", "replay"),
     "schema": Command("list or print what the arrays of known robots mean", "schema"),
     "generate": Command("record a scripted expert in simulation into an episode store", "generate"),
     "retrieve": Command("choose what of a large store to train on, by likeness to a small one", "retrieve"),
