@@ -18,7 +18,7 @@ def _plan(v: float, a: float, a_max: float, j_max: float, period: float) -> Stop
     )  # fmt: skip
 
 
-def _walk(stop: Stop, v: float, a: float, period: float, points: int = 200) -> np.ndarray:
+def _walk(stop: Stop, v: float, a: float, period: float, points: int = 50) -> np.ndarray:
     """(N, 3) position, velocity, acceleration along a stop, phase by phase."""
     rows, q = [[0.0, v, a]], 0.0
     for jerk, steps in zip(stop.jerk[:, 0], stop.steps[:, 0], strict=True):
@@ -29,7 +29,7 @@ def _walk(stop: Stop, v: float, a: float, period: float, points: int = 200) -> n
     return np.array(rows)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(fractions, fractions, st.floats(0.1, 30.0), st.floats(1.0, 1e4), periods, st.booleans())
 def test_a_stop_ends_at_rest_within_its_limits(v, a, a_max, j_max, period, near_release):
     """From any state, acceleration and jerk keep their limits, and the end, turn and peak foretold are those met."""
@@ -47,7 +47,7 @@ def test_a_stop_ends_at_rest_within_its_limits(v, a, a_max, j_max, period, near_
     assert stop.steps[:, 0].tolist() == np.round(stop.steps[:, 0]).tolist()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(fractions, fractions, periods)
 def test_a_stop_is_hardly_longer_than_the_shortest(v, a, period):
     """A stop takes at most six periods more than the time-optimal one with continuous switching times."""

@@ -137,7 +137,8 @@ def test_many_filters_are_one_filter_many_times(panda, home):
 )
 def test_what_goes_much_too_far_stops_until_reset(target, rule: Rule, panda, home):
     """NaN, a wrong shape and a gross excess brake to rest; good targets do not start it again, a reset does."""
-    safety = SafetyFilter(panda, period=0.01)
+    rules = FilterRules(rules={"velocity": RuleSetting(stop_above=5.0)})
+    safety = SafetyFilter(panda, period=0.01, rules=rules)
     safety.reset(home)
     for _ in range(30):
         safety.step(_target(home, 0.05))

@@ -29,7 +29,7 @@ import numpy as np
 from robot_deploy.motion.braking import WORKING_SHARE, Stop, plan_stop, sample_stop
 from robot_deploy.motion.limits import LimitsError, MotionLimits
 from robot_deploy.motion.rules import N_RULES, FilterRules, Rule
-from robot_deploy.motion.tracking import Motion, Target, choose, follow
+from robot_deploy.motion.tracking import Motion, Target, bounded, choose, follow, tamed
 from robot_deploy.motion.workspace import Workspace
 
 POSITION_GUARD = 1e-9
@@ -249,13 +249,10 @@ class SafetyFilter:
         for array in arrays:
             finite &= np.isfinite(array)
         broken[:, Rule.FINITE] = ~finite.all(axis=1)
-        limit = 1e6  # larger numbers mean the same and could overflow
-        v = np.where(finite, np.clip(np.nan_to_num(target.velocity), -limit, limit), 0.0)
-        a = np.where(finite, np.clip(np.nan_to_num(target.acceleration), -limit, limit), 0.0)
-        q = None
+        target = tamed(target, finite, self._q)
+        q, v, a = target.position, target.velocity, target.acceleration
         speed = np.abs(v) / self.limits.velocity
-        if target.position is not None:
-            q = np.where(finite, np.clip(np.nan_to_num(target.position), -limit, limit), self._q)
+        if q is not None:
             excess = np.maximum(q - self.limits.upper, self.limits.lower - q)
             broken[:, Rule.POSITION] = (excess > 0.0).any(axis=1)
             stop_now |= self._too_far(Rule.POSITION, excess)
@@ -269,11 +266,10 @@ class SafetyFilter:
             change = np.abs(a - self._previous[1]) / self.period
             broken[:, Rule.JERK] = (change > self.limits.jerk * (1.0 + 1e-9)).any(axis=1)
         self._previous = (self._q if q is None else q, a)
-        clipped = None if q is None else np.clip(q, self._lower, self._upper)
         return Target(
-            clipped,
-            np.clip(v, -self._velocity, self._velocity),
-            np.clip(a, -self._acceleration, self._acceleration),
+            None if q is None else bounded(q, self._lower, self._upper),
+            bounded(v, -self._velocity, self._velocity),
+            bounded(a, -self._acceleration, self._acceleration),
         ), stop_now
 
     def _too_far(self, rule: Rule, excess: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ Motion = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 _VELOCITY_GAIN = 0.5  # per period: share of a velocity error that the acceleration removes in the next one
 _POSITION_GAIN = 0.15  # per period: share of a distance that is asked for as velocity
+_HUGE = np.array(1e6)  # larger targets mean the same
 _RESERVE = 0.8  # share of a limit that the square-root laws count on
 
 
@@ -69,12 +70,12 @@ def follow(
         wanted = wanted + np.copysign(back, gap)
     room_above = np.sqrt(2.0 * _RESERVE * acceleration * np.maximum(upper - next_q, 0.0))
     room_below = np.sqrt(2.0 * _RESERVE * acceleration * np.maximum(next_q - lower, 0.0))
-    wanted = np.clip(wanted, -np.minimum(velocity, room_below), np.minimum(velocity, room_above))
+    wanted = bounded(wanted, -np.minimum(velocity, room_below), np.minimum(velocity, room_above))
     error = wanted - next_v
     size = np.abs(error)
     push = np.minimum(_VELOCITY_GAIN / period * size, np.sqrt(2.0 * _RESERVE * jerk * size))
-    wanted_a = np.clip(target.acceleration + np.copysign(push, error), -acceleration, acceleration)
-    return np.clip((wanted_a - a) / period, -jerk, jerk)
+    wanted_a = bounded(target.acceleration + np.copysign(push, error), -acceleration, acceleration)
+    return bounded((wanted_a - a) / period, -jerk, jerk)
 
 
 def choose(mask: np.ndarray, first: Motion, second: Motion) -> Motion:
@@ -83,4 +84,26 @@ def choose(mask: np.ndarray, first: Motion, second: Motion) -> Motion:
         np.where(mask, first[0], second[0]),
         np.where(mask, first[1], second[1]),
         np.where(mask, first[2], second[2]),
+    )
+
+
+def bounded(values: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """`np.clip` for arrays of a few joints, at a third of its cost."""
+    return np.minimum(np.maximum(values, lower), upper)
+
+
+def tamed(target: Target, finite: np.ndarray, position: np.ndarray) -> Target:
+    """Return a target without NaN, infinity, or numbers so large that they overflow.
+
+    Args:
+        target: Any target; (B, n) arrays.
+        finite: (B, n) bool: joints whose target is finite; the others get the one to stay.
+        position: (B, n) where the joints are.
+    """
+    zero = np.zeros_like(position)
+    q = target.position
+    return Target(
+        None if q is None else bounded(np.where(finite, q, position), -_HUGE, _HUGE),
+        bounded(np.where(finite, target.velocity, zero), -_HUGE, _HUGE),
+        bounded(np.where(finite, target.acceleration, zero), -_HUGE, _HUGE),
     )
