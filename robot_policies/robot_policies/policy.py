@@ -40,6 +40,19 @@ class LossOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictedFrames:
+    """What a policy expects to see.
+
+    Attributes:
+        frames: (B, K, C, H, W) uint8 by camera; their size is the codec's.
+        offsets: Steps after now, K of them, by camera.
+    """
+
+    frames: Mapping[str, Tensor]
+    offsets: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActionChunk:
     """A predicted window of actions.
 
@@ -48,14 +61,14 @@ class ActionChunk:
         n_network_calls: Forward passes of the denoising network that this chunk cost.
         energy: (B,) uncertainty score, for policies that have one.
         samples: (B, S, T_p, A) candidate chunks, for policies that draw several.
-        predicted_frames: (B, T, C, H, W) uint8, for policies that predict video.
+        predicted_frames: For policies that predict video.
     """
 
     actions: Tensor
     n_network_calls: int
     energy: Tensor | None = None
     samples: Tensor | None = None
-    predicted_frames: Tensor | None = None
+    predicted_frames: PredictedFrames | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ class PolicySpec:
         n_goal_steps: Consecutive frames G of the goal.
         instructed: Whether the policy is told its task in words.
         either_goal: Whether goal features and words are alternatives, so that one of them is enough.
+        future: Cameras whose frames the policy predicts, and how many steps after now.
     """
 
     observation: Mapping[str, Feature]
@@ -49,6 +50,7 @@ class PolicySpec:
     n_goal_steps: int = 1
     instructed: bool = False
     either_goal: bool = False
+    future: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if min(self.n_obs_steps, self.horizon, self.n_action_steps, self.n_goal_steps) < 1:
@@ -91,6 +93,7 @@ class PolicySpec:
             "n_action_steps": self.n_action_steps,
             "fps": self.fps,
             **(goal if self.has_goal else {}),
+            **({"future": {name: list(steps) for name, steps in self.future.items()}} if self.future else {}),
         }
 
     @classmethod
@@ -107,6 +110,7 @@ class PolicySpec:
             n_goal_steps=values.get("n_goal_steps", 1),
             instructed=values.get("instructed", False),
             either_goal=values.get("either_goal", False),
+            future={name: tuple(steps) for name, steps in values.get("future", {}).items()},
         )
 
     def require(self, available: Mapping[str, Feature], *, fps: float, who: str) -> None:

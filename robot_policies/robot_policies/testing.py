@@ -19,6 +19,7 @@ from torch import Tensor
 
 from robot_datasets.features import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature, is_image
 from robot_datasets.goals import GOAL_PREFIX, TASK
+from robot_datasets.windows import FUTURE_PREFIX
 from robot_policies.checkpoint import load_policy, save_policy
 from robot_policies.policies import build_policy
 from robot_policies.policy import ActionChunk, Policy, goal_of_batch
@@ -28,12 +29,13 @@ from robot_policies.training.ema import WeightAverage
 INSTRUCTIONS = ("push the block", "open the drawer", "")
 
 
-def example_spec(*, images: bool = False, goals: bool = False) -> PolicySpec:
+def example_spec(*, images: bool = False, goals: bool = False, future: bool = False) -> PolicySpec:
     """A small spec: 3 + 4 low-dimensional components, 2 actions, T_o 2, T_p 8, T_a 4.
 
     Args:
         images: Add a 24 px camera.
         goals: Two goal frames of everything that is observed, and an instruction.
+        future: The camera's frames 2 and 5 steps after now are to be predicted.
     """
     observation = {
         STATE: Feature(dtype="float32", shape=(3,)),
@@ -51,6 +53,7 @@ def example_spec(*, images: bool = False, goals: bool = False) -> PolicySpec:
         goal=observation if goals else {},
         n_goal_steps=2 if goals else 1,
         instructed=goals,
+        future={IMAGE_PREFIX + "top": (2, 5)} if future else {},
     )
 
 
@@ -81,6 +84,11 @@ def example_batch(spec: PolicySpec, batch_size: int = 6, seed: int = 0) -> dict[
             batch[prefix + name] = _example(name, feature, (batch_size, steps), generator)
     if spec.instructed:
         batch[TASK] = [INSTRUCTIONS[i % len(INSTRUCTIONS)] for i in range(batch_size)]
+    for name, offsets in spec.future.items():
+        size = (batch_size, len(offsets))
+        batch[FUTURE_PREFIX + name] = _example(name, spec.observation[name], size, generator)
+        batch[f"{FUTURE_PREFIX}{name}_is_pad"] = torch.zeros(size, dtype=torch.bool)
+        batch[f"{FUTURE_PREFIX}{name}_is_pad"][:2, -1] = True
     batch[ACTION] = torch.rand((batch_size, spec.horizon, spec.action_dim), generator=generator) * 40 - 10
     batch["action_is_pad"] = torch.zeros((batch_size, spec.horizon), dtype=torch.bool)
     batch["action_is_pad"][:, -2:] = True
@@ -120,10 +128,12 @@ class PolicyTests:
     Attributes:
         images: Give the policy a camera.
         goals: Give the policy goals and instructions; `GoalPolicyTests` checks more of them.
+        future: Let the policy predict the camera's frames; needs `images`.
     """
 
     images = False
     goals = False
+    future = False
 
     def policy_config(self) -> dict[str, Any]:
         """The ``policy`` section of a training configuration."""
@@ -132,7 +142,7 @@ class PolicyTests:
     def make(self, seed: int = 0) -> Policy:
         """Build the policy with random weights that do not produce zeros."""
         torch.manual_seed(seed)
-        spec = example_spec(images=self.images, goals=self.goals)
+        spec = example_spec(images=self.images, goals=self.goals, future=self.future)
         policy = build_policy(self.policy_config(), spec, example_stats(spec))
         with torch.no_grad():
             for parameter in policy.parameters():
@@ -220,7 +230,9 @@ class PolicyTests:
     def test_weights_round_trip_with_the_normaliser(self) -> None:
         """A policy built without statistics and given another's weights predicts the same."""
         policy = self.make().eval()
-        other = build_policy(self.policy_config(), example_spec(images=self.images, goals=self.goals), None)
+        other = build_policy(
+            self.policy_config(), example_spec(images=self.images, goals=self.goals, future=self.future), None
+        )
         other.load_state_dict(policy.state_dict())
         self.assert_same_chunk(policy, other.eval())
 

@@ -57,9 +57,12 @@ class Codec(nn.Module, ABC):
 codecs: Registry[Codec] = Registry("codec")
 
 
-def to_unit(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Frames (N, C, H, W) uint8 to float in [-1, 1] of another size, by area averaging."""
-    x = images.float() / 127.5 - 1.0
+def to_unit(images: Tensor, size: tuple[int, int], max_value: float = 255.0) -> Tensor:
+    """Frames (N, C, H, W) of integers to float in [-1, 1] of another size, by area averaging.
+
+    Values above `max_value` (depth beyond what matters) become 1.
+    """
+    x = (images.float() / (max_value / 2) - 1.0).clamp(max=1.0)
     return x if tuple(x.shape[-2:]) == size else F.interpolate(x, size, mode="area")
 
 
@@ -75,9 +78,15 @@ def _check_divisible(name: str, size: int, by: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCodecConfig:
-    """Frames shrunk to `size` x `size`; null keeps their size."""
+    """Options of a `PixelCodec`.
+
+    Attributes:
+        size: Frames are shrunk to `size` x `size`; null keeps their size.
+        max_value: What becomes 1: 255 for colour, the largest depth that matters for depth [its unit].
+    """
 
     size: int | None = None
+    max_value: float = 255.0
 
 
 class PixelCodec(Codec):
@@ -88,12 +97,13 @@ class PixelCodec(Codec):
         channels, height, width = image_shape
         if config.size is not None:
             height = width = config.size
+        self.max_value = config.max_value
         self.decoded_size = (height, width)
         self.latent_shape = (channels, height, width)
 
     def encode(self, images: Tensor) -> Tensor:
         """Shrink and scale."""
-        return to_unit(images, self.decoded_size)
+        return to_unit(images, self.decoded_size, self.max_value)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scale back."""

@@ -72,7 +72,7 @@ class NetworkPolicy(Policy):
         features = {**spec.goal, **spec.observation}
         dims = {name: f.shape[0] for name, f in features.items() if not is_image(name)}
         self.normalizer = Normalizer({**dims, ACTION: spec.action_dim}, config.normalization, stats)
-        self.encoder = ObservationEncoder(spec, config.image_encoder, noise=config.observation_noise)
+        self.encoder = self.build_encoder(config)
         self.goal_encoder: GoalEncoder | None = None
         if spec.has_goal:
             context = GoalContext(spec=spec, obs_dim=self.encoder.out_dim, image_encoder=config.image_encoder)
@@ -85,6 +85,10 @@ class NetworkPolicy(Policy):
         )
         self._mask_padding = config.mask_padding
         self._absent_weight = config.absent_weight
+
+    def build_encoder(self, config: NetworkPolicyConfig) -> ObservationEncoder:
+        """The encoder of observations; built before the network."""
+        return ObservationEncoder(self.spec, config.image_encoder, noise=config.observation_noise)
 
     def network_context(self) -> NetworkContext:
         """Sizes that the spec and the encoders dictate to the network."""
@@ -169,17 +173,20 @@ class NetworkPolicy(Policy):
     def mean_over_chunk(self, squared_error: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Average (B, T_p, A) to a scalar; over steps that are not padding if so configured.
 
-        With ``batch["action_is_valid"]`` (B, A), components that a robot lacks count as `absent_weight` says.
+        With ``batch["action_is_valid"]`` (B, A), components that a robot lacks count as `absent_weight` says; a
+        row without any is video without actions and does not count.
         """
+        counted = torch.ones_like(squared_error[..., 0])
         if ACTION_IS_VALID in batch:
-            weight = batch[ACTION_IS_VALID].to(squared_error).clamp(min=self._absent_weight)[:, None]
+            there = batch[ACTION_IS_VALID]
+            weight = there.to(squared_error).clamp(min=self._absent_weight)[:, None]
             per_step = (squared_error * weight).sum(dim=-1) / weight.sum(dim=-1)
+            counted = counted * there.any(dim=-1, keepdim=True)
         else:
             per_step = squared_error.mean(dim=-1)
-        if not self._mask_padding:
-            return per_step.mean()
-        valid = (~batch["action_is_pad"]).to(per_step)
-        return (per_step * valid).sum() / valid.sum().clamp(min=1)
+        if self._mask_padding:
+            counted = counted * ~batch["action_is_pad"]
+        return (per_step * counted).sum() / counted.sum().clamp(min=1)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Decay weights of linear, convolution and attention layers; not biases, norms and embeddings."""

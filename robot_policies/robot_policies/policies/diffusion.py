@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from robot_datasets.features import ACTION
@@ -31,9 +30,10 @@ from robot_policies.configuration import ConfigError
 from robot_policies.denoising import NoiseSource, Sampler, processes, samplers
 from robot_policies.denoising.guidance import Guidance
 from robot_policies.normalizer import Stats
-from robot_policies.policies.base import NetworkPolicy, NetworkPolicyConfig
+from robot_policies.policies.base import NetworkPolicyConfig
+from robot_policies.policies.guided import GuidedPolicy
 from robot_policies.policies.registry import policies
-from robot_policies.policy import ActionChunk, Generators, LossOutput, RunningPlan
+from robot_policies.policy import ActionChunk, Generators, LossOutput
 from robot_policies.spec import PolicySpec
 
 
@@ -50,7 +50,7 @@ class DiffusionPolicyConfig(NetworkPolicyConfig):
     sampler: Mapping[str, Any]
 
 
-class DiffusionPolicy(NetworkPolicy):
+class DiffusionPolicy(GuidedPolicy):
     """A denoising network, its noise process and its sampler."""
 
     def __init__(self, config: DiffusionPolicyConfig, spec: PolicySpec, stats: Stats | None) -> None:
@@ -82,26 +82,6 @@ class DiffusionPolicy(NetworkPolicy):
 
         chunk, calls = sample(network, self.process, noise, guidance)
         return ActionChunk(actions=self.normalizer[ACTION].unnormalize(chunk), n_network_calls=calls)
-
-    def continue_chunk(
-        self,
-        observation: Mapping[str, Tensor],
-        plan: RunningPlan,
-        *,
-        goal: Mapping[str, Tensor] | None = None,
-        generator: Generators = None,
-        sampler: Mapping[str, Any] | None = None,
-    ) -> ActionChunk:
-        """Denoise a chunk that agrees with a plan; see `robot_policies.denoising.guidance`."""
-        # Guidance differentiates, which tensors of inference mode do not allow.
-        with torch.inference_mode(False), torch.no_grad():
-            guidance = Guidance(
-                target=self.normalizer[ACTION].normalize(plan.actions.clone()),
-                weights=plan.weights.clone()[..., None],
-                limit=plan.limit,
-            )
-            encoded = self.encode_checked({k: v.clone() for k, v in observation.items()}, goal)
-            return self.predict_encoded(encoded, generator=generator, sampler=sampler, guidance=guidance)
 
     def _build_sampler(self, values: Mapping[str, Any]) -> Sampler:
         sampler = samplers.build(values, where="sampler")
