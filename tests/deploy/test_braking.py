@@ -18,7 +18,7 @@ def _plan(v: float, a: float, a_max: float, j_max: float, period: float) -> Stop
     )  # fmt: skip
 
 
-def _walk(stop: Stop, v: float, a: float, period: float, points: int = 50) -> np.ndarray:
+def _walk(stop: Stop, v: float, a: float, period: float, points: int = 200) -> np.ndarray:
     """(N, 3) position, velocity, acceleration along a stop, phase by phase."""
     rows, q = [[0.0, v, a]], 0.0
     for jerk, steps in zip(stop.jerk[:, 0], stop.steps[:, 0], strict=True):
