@@ -9,7 +9,7 @@ from robot_datasets.errors import DatasetError
 from robot_datasets.testing import tree_digest
 from robot_datasets.testing.words import MIXED, WordsImporter
 
-ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'robot-policies[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'robot-policies[distributed]'")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -31,7 +31,7 @@ class RayCluster:
             import ray.exceptions
         except ModuleNotFoundError as error:
             raise DatasetError(
-                "executor 'ray' needs Ray; pip install 'robot-policies[ray]', or use --executor process"
+                "executor 'ray' needs Ray; pip install 'robot-policies[distributed]', or use --executor process"
             ) from error
         self._ray = ray
         self._started = not ray.is_initialized()

@@ -49,21 +49,33 @@ EXTRAS: dict[str, Extra] = {
             _INSTALL.format("lerobot"),
         ),
         Extra(
+            "language",
+            "sentence models as text encoders",
+            {"transformers": "transformers"},
+            _INSTALL.format("language"),
+        ),
+        Extra(
+            "retrieval",
+            "nearest neighbours among more than a million keys",
+            {"faiss": "faiss-cpu"},
+            _INSTALL.format("retrieval"),
+        ),
+        Extra(
             "viz",
-            "to come: an interactive viewer",
+            "an interactive viewer of datasets",
             {"rerun": "rerun-sdk"},
             _INSTALL.format("viz"),
         ),
         Extra(
             "distributed",
-            "to come: conversion and evaluation on many machines",
+            "conversion on many machines",
             {"ray": "ray"},
             _INSTALL.format("distributed"),
         ),
         Extra(
             "ros",
-            "to come: reading ROS bags",
-            {"rosbags": "rosbags", "mcap": "mcap"},
+            "reading ROS bags",
+            {"rosbags": "rosbags", "mcap": "mcap", "zstandard": "zstandard"},
             _INSTALL.format("ros"),
         ),
     )
