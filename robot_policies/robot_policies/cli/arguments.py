@@ -69,6 +69,15 @@ def parse_numbers(text: str) -> list[int]:
     return numbers
 
 
+def chosen_episodes(store: EpisodeStore, texts: list[str]) -> list[int]:
+    """Parse episode numbers of a store; `UserError` if one does not exist."""
+    numbers = [number for text in texts for number in parse_numbers(text)]
+    for number in numbers:
+        if number >= store.n_episodes:
+            raise UserError(f"there is no episode {number}; the store has 0 to {store.n_episodes - 1}")
+    return numbers
+
+
 def open_store(address: str) -> EpisodeStore:
     """Open an episode store, local or remote."""
     from robot_datasets.store import EpisodeStore

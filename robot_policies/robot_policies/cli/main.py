@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "drop": Command("leave episodes or features out", "edit", "run_drop"),
     "rename": Command("rename features, instructions or the robot", "edit", "run_rename"),
     "replay": Command("carry out recorded actions once more in simulation", "replay"),
+    "view": Command("open episodes in the rerun viewer", "view"),
     "schema": Command("list or print what the arrays of known robots mean", "schema"),
     "generate": Command("record a scripted expert in simulation into an episode store", "generate"),
     "retrieve": Command("choose what of a large store to train on, by likeness to a small one", "retrieve"),

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robot_datasets.errors import UserError
-from robot_policies.cli.arguments import add_json, command_parser, make_console, open_store, parse_numbers
+from robot_policies.cli.arguments import (
+    add_json,
+    chosen_episodes,
+    command_parser,
+    make_console,
+    open_store,
+)
 from robot_policies.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -75,11 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 def _episodes(store: EpisodeStore, arguments: argparse.Namespace) -> list[int]:
     if not arguments.episode:
         return list(range(store.n_episodes if arguments.all else min(_BY_DEFAULT, store.n_episodes)))
-    numbers = [number for text in arguments.episode for number in parse_numbers(text)]
-    for number in numbers:
-        if number >= store.n_episodes:
-            raise UserError(f"there is no episode {number}; the store has 0 to {store.n_episodes - 1}")
-    return numbers
+    return chosen_episodes(store, arguments.episode)
 
 
 def _replay(env: TaskEnv, store: EpisodeStore, episode: int, plan: ReplayPlan, video: str | None) -> Replay:
