@@ -123,7 +123,11 @@ def test_images_are_compared_through_the_vae(planted):
     """With a camera and no state, frames like the target's are nearer."""
     prior, target = planted(3, images=True)
     config = RetrievalConfig.parse(
-        {"observation": ["observation.images.top"], "image_size": 8, "vae": {**VAE, "steps": 100, "batch_size": 64}}
+        {
+            "observation": ["observation.images.top"],
+            "image_size": 8,
+            "vae": {**VAE, "steps": 100, "batch_size": 64},
+        }
     )
     result = retrieve(prior, target, config)
     assert precision(result) > 0.6
