@@ -68,6 +68,12 @@ ROWS = {
         "control: MLP, regression of the chunk", 5, CLONING, (Judged(None), Judged(None, n_action_steps=12))
     ),
     "mlp-5": Row("MLP, EDM", 5, MLP, (Judged(DDIM_10), Judged(DDIM_10, n_action_steps=12), Judged(DDIM_3))),
+    "unet-25-noise": Row(
+        "UNet, EDM, trained on observations with noise of 2 px",
+        25,
+        (*UNET, "+policy.observation_noise=0.008"),
+        (Judged(DDIM_10), Judged(DDIM_10, n_action_steps=12), Judged(DPM_6, n_action_steps=12)),
+    ),
     "unet-10": Row("UNet, EDM", 10, UNET, (Judged(DDIM_10), Judged(DDIM_10, n_action_steps=12))),
     "unet-25": Row(
         "UNet, EDM",
