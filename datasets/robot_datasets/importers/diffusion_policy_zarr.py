@@ -12,7 +12,7 @@ import logging
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from robot_datasets.importers.replay_buffer import (
     buffer_checksum,
     buffer_root,
     data_arrays,
+    missing_rows,
     open_buffer,
 )
 from robot_datasets.importers.settings import positive_rate
@@ -58,6 +59,18 @@ class _Context:
     columns: list[_Column]
     images: dict[str, str]
     record: SideRecord | None
+    absent: Mapping[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Array -> runs of steps of which the file is missing."""
+
+    def warnings(self, start: int, stop: int) -> list[str]:
+        """Say which of the steps [start, stop) may not be what was recorded."""
+        return [
+            f"data/{key}: the file of steps {a} to {b} of the buffer is missing and was read as zeros, which is "
+            "right only if they were zeros (zarr leaves such files out)"
+            for key, runs in self.absent.items()
+            for a, b in runs
+            if a < stop and start < b
+        ]
 
 
 class DiffusionPolicyZarr(Importer):
@@ -97,7 +110,7 @@ class DiffusionPolicyZarr(Importer):
     def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
         """Read metadata and episode boundaries; the steps stay where they are."""
         group = open_buffer(path)
-        arrays = data_arrays(group)
+        arrays = data_arrays(group, path)
         if "action" not in arrays:
             raise DatasetError(
                 f"{path} has no data/action, found {', '.join(arrays) or 'nothing'}; expected a buffer"
@@ -112,6 +125,8 @@ class DiffusionPolicyZarr(Importer):
         for warning in warnings:
             _LOG.warning("%s: %s", path.name, warning)
         context, features, schema = _meaning(arrays, record)
+        used = {column.key for column in context.columns} | set(context.images.values())
+        context = replace(context, absent={k: r for k in sorted(used) if (r := missing_rows(arrays[k]))})
         facts = record or schema
         resolved = dict(options) | {
             "episode_ends": recorded,
@@ -160,7 +175,13 @@ class DiffusionPolicyZarr(Importer):
                 )
                 for name, key in context.images.items()
             }
-            episode = Episode(ref.source_id, data, dict(frames), task=plan.options["task"])
+            episode = Episode(
+                ref.source_id,
+                data,
+                dict(frames),
+                task=plan.options["task"],
+                warnings=context.warnings(start, stop),
+            )
             if context.record is not None:
                 episode = context.record.label(episode, number)
                 episode.task = plan.options["task"] or episode.task

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_datasets.errors import DatasetError
+from robot_datasets.importers.replay_buffer import DAMAGE, missing_rows, read_whole
 
 if TYPE_CHECKING:
     import zarr
@@ -44,7 +45,7 @@ def read_episode_ends(
     Raises:
         DatasetError: There are none, they cannot be told from pushing, or they are not increasing.
     """
-    stored = _stored_ends(group)
+    stored = _stored_ends(group, path)
     if option not in ("", BLOCK_JUMP):
         ends, recorded = _ends_from_file(Path(option))
     elif option == "" and stored is not None:
@@ -57,18 +58,26 @@ def read_episode_ends(
             "has no meta/episode_ends" if stored is None else "meta/episode_ends not used",
             len(ends),
         )
-    if ends.ndim != 1 or not len(ends) or np.any(np.diff(ends, prepend=0) <= 0):
+    if ends.ndim != 1 or not len(ends) or ends[0] <= 0 or np.any(ends[1:] <= ends[:-1]):
         raise DatasetError(
             f"{path}: episode ends are empty or not increasing; expected cumulative step counts"
         )
     return ends, recorded
 
 
-def _stored_ends(group: zarr.Group) -> np.ndarray | None:
-    if "meta/episode_ends" not in group:
+def _stored_ends(group: zarr.Group, path: Path) -> np.ndarray | None:
+    import zarr
+
+    where = f"{path}/meta/episode_ends"
+    try:
+        array = group.get("meta/episode_ends")
+    except DAMAGE as error:
+        raise DatasetError(f"{where} is damaged ({type(error).__name__}: {error}); copy it again") from error
+    if array is None:
         return None
-    array: Any = group["meta/episode_ends"]
-    return np.asarray(array[...], dtype=np.int64)
+    if not isinstance(array, zarr.Array) or array.dtype.kind not in "iu" or missing_rows(array):
+        raise DatasetError(f"{where} is no whole array of integers; copy it again")
+    return read_whole(array, where).astype(np.int64)
 
 
 def _ends_from_file(path: Path) -> tuple[np.ndarray, str]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
+import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +22,25 @@ from robot_datasets.store.arrays import require_zarr
 if TYPE_CHECKING:
     import zarr
 
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    AssertionError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What zarr and its codecs raise on files whose bytes make no sense."""
+
 _SAMPLE_BYTES = 1 << 20
+_MAX_CHUNK_BYTES = 1 << 30
+_MAX_VALUES = 1 << 45
+_NOT_RECOGNISED = re.compile(r"Object at (\S+) is not recognized")
 
 
 def open_buffer(path: Path) -> zarr.Group:
@@ -35,17 +57,104 @@ def open_buffer(path: Path) -> zarr.Group:
         if root is None:
             raise DatasetError(f"{path} holds no data/.zgroup; expected a zipped replay buffer")
         return zarr.open_group(ZipStore(path, mode="r", read_only=True), mode="r", zarr_format=2, path=root)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} cannot be opened as a replay buffer ({error}); copy it again") from error
+    except DAMAGE as error:
+        raise DatasetError(
+            f"{path} cannot be opened as a replay buffer ({_oneline(error)}); copy it again"
+        ) from error
 
 
-def data_arrays(group: zarr.Group) -> dict[str, Any]:
-    """Return the arrays below ``data``, by name."""
+def data_arrays(group: zarr.Group, path: Path) -> dict[str, Any]:
+    """Return the arrays below ``data``, by name.
+
+    Raises:
+        DatasetError: Something there is damaged or of absurd size.
+    """
     import zarr
 
-    data = group["data"]
-    nodes = data.members() if isinstance(data, zarr.Group) else ()
-    return {key: node for key, node in sorted(nodes, key=lambda n: n[0]) if isinstance(node, zarr.Array)}
+    with warnings.catch_warnings(record=True) as ignored:
+        warnings.simplefilter("always")
+        try:
+            data = group.get("data")
+            nodes = list(data.members()) if isinstance(data, zarr.Group) else []
+        except DAMAGE as error:
+            raise DatasetError(f"{path}/data is damaged ({_oneline(error)}); copy it again") from error
+    unknown = [found[1] for w in ignored if (found := _NOT_RECOGNISED.match(str(w.message)))]
+    for name in unknown:
+        if not name.startswith("."):
+            raise DatasetError(f"{path}/data/{name} is no zarr array; copy the buffer again or remove it")
+    arrays = {key: node for key, node in sorted(nodes, key=lambda n: n[0]) if isinstance(node, zarr.Array)}
+    for key, array in arrays.items():
+        _check_array(array, f"{path}/data/{key}")
+    return arrays
+
+
+def read_whole(array: Any, where: str) -> np.ndarray:
+    """Read a small array; `DatasetError` naming it `where` if it is damaged."""
+    _check_array(array, where)
+    try:
+        for first in range(-(-array.shape[0] // array.chunks[0])):
+            _check_blosc(array, first)
+        return np.asarray(array[...])
+    except DAMAGE as error:
+        raise DatasetError(f"{where} is damaged ({_oneline(error)}); copy it again") from error
+
+
+def missing_rows(array: Any) -> list[tuple[int, int]]:
+    """Return the runs of rows of which a chunk file is missing; zarr reads them as zeros.
+
+    It also leaves out chunks of zeros when it writes, so nothing says whether the zeros are true.
+    """
+    from zarr.core.sync import sync
+
+    if array.nchunks_initialized == array.nchunks:
+        return []
+    size = array.chunks[0]
+    absent = {
+        first
+        for first in range(-(-array.shape[0] // size))
+        if not all(sync((array.store_path / key).exists()) for key in _chunk_keys(array, first))
+    }
+    return [(first * size, min(array.shape[0], (first + 1) * size)) for first in sorted(absent)]
+
+
+def _check_array(array: Any, where: str) -> None:
+    size = array.dtype.itemsize * math.prod(max(1, n) for n in array.chunks)
+    if not array.shape or size > _MAX_CHUNK_BYTES or math.prod(array.shape) > _MAX_VALUES:
+        raise DatasetError(
+            f"{where} has shape {array.shape} in chunks of {array.chunks}; expected rows in chunks of at most 1 GiB, "
+            "it is damaged, copy it again"
+        )
+
+
+def _chunk_keys(array: Any, first: int) -> list[str]:
+    """Return the names of the chunk files of one block of rows."""
+    counts = [-(-n // c) for n, c in zip(array.shape[1:], array.chunks[1:], strict=True)]
+    return [
+        array.metadata.encode_chunk_key((first, *rest)) for rest in itertools.product(*map(range, counts))
+    ]
+
+
+def _check_blosc(array: Any, first: int) -> None:
+    """Raise `ValueError` if a chunk is shorter than its Blosc header says, which the decoder does not check.
+
+    A zip has checksums of its own.
+    """
+    root = getattr(array.store, "root", None)
+    if root is None or getattr(array.metadata.compressor, "codec_id", "") != "blosc":
+        return
+    for key in _chunk_keys(array, first):
+        path = Path(root) / array.path / key
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            header = file.read(16)
+        expected = int.from_bytes(header[12:16], "little")
+        if len(header) < 16 or expected != path.stat().st_size:
+            raise ValueError(f"chunk {key} has {path.stat().st_size} bytes, its header says {expected}")
+
+
+def _oneline(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def buffer_root(names: Sequence[str]) -> str | None:
@@ -97,6 +206,9 @@ class ChunkReader:
 
     def _load(self, start: int, stop: int) -> np.ndarray:
         try:
+            _check_blosc(self._array, start // self._array.chunks[0])
             return self._array[start:stop]
-        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise EpisodeError(f"data/{self._key} steps {start}..{stop} cannot be read: {error}") from error
+        except DAMAGE as error:
+            raise EpisodeError(
+                f"data/{self._key} steps {start}..{stop} cannot be read ({_oneline(error)}); copy it again"
+            ) from error

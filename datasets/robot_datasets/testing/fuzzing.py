@@ -191,7 +191,7 @@ class Fuzzer:
 
 def _vague(reason: str) -> tuple[str, str] | None:
     """Return a verdict if a reason does not help: an error nobody foresaw, or no remedy."""
-    if "unexpected " in reason or "more memory than there is" in reason:
+    if "please report this" in reason or "more memory than there is" in reason:
         return "unforeseen", reason
     if "\n" in reason or not any(word in reason for word in _REMEDY):
         return "vague", reason
