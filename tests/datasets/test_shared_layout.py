@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import ACTION, STATE, Feature
+from robot_datasets.schemas import load_schema
 from robot_datasets.shared_layout import Placement, SharedLayout, Slot, load_layout
 from robot_datasets.shared_view import (
     ACTION_IS_VALID,
@@ -192,3 +193,35 @@ def test_cameras_get_common_names(tmp_path: Path) -> None:
         shared_views([store], [ViewOptions(slots=slots, cameras={"head": "tpo"})])
     with pytest.raises(DatasetError, match="camera 'wrist' is in no store"):
         shared_views([store], [ViewOptions(slots=slots, cameras={"wrist": ""})])
+
+
+MIXED = {
+    "franka": "robomind_franka_3rgb",
+    "ur5e": "robomind_ur_1rgb",
+    "agilex": "robomind_agilex_3rgb",
+    "tienkung": "robomind_tienkung_gello",
+    "lift2": "interndata_lift2",
+}
+
+
+def test_the_robots_of_the_large_datasets_mix(tmp_path: Path) -> None:
+    """Franka, UR5e, AgileX, Tien Kung and Lift-2 share sixteen components without being told how."""
+    stores = []
+    for name, schema_name in MIXED.items():
+        schema = load_schema(schema_name)
+        features = {STATE: schema.feature(STATE), ACTION: schema.action()}
+        with EpisodeStoreWriter(
+            tmp_path / f"{name}.zarr", features=features, fps=30, embodiment=schema.robot
+        ) as writer:
+            random = np.random.default_rng(0)
+            data = {key: random.normal(size=(4, *f.shape)).astype(f.dtype) for key, f in features.items()}
+            writer.add_episode(Episode("e0", data))
+            writer.publish()
+        stores.append(EpisodeStore.open(tmp_path / f"{name}.zarr"))
+    views = shared_views(stores, [ViewOptions()] * len(stores))
+    assert {view.features[ACTION] for view in views} == {views[0].features[ACTION]}
+    assert views[0].features[ACTION].shape == (16,)
+    assert [int(view.action_is_valid.sum()) for view in views] == [8, 7, 14, 16, 14]
+    for view, store in zip(views, stores, strict=True):
+        placement = view.placements[ACTION]
+        np.testing.assert_array_equal(placement.take(view.column(ACTION)), store.column(ACTION))
