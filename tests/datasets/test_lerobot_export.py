@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from robot_datasets.convert import convert
-from robot_datasets.episode import Episode
+from robot_datasets.episode import Episode, Segment
 from robot_datasets.errors import DatasetError
 from robot_datasets.exporters import export
 from robot_datasets.features import ACTION, STATE, Feature
@@ -198,21 +199,120 @@ def test_what_the_format_cannot_hold_is_said(tmp_path: Path) -> None:
     assert export(odd, tmp_path / "set", format="lerobot-v3", options={"images": "image"}).warnings == []
 
 
+DEPTH = "observation.depth.top"
+
+
+def _depth(step: int, seed: int) -> np.ndarray:
+    """A depth image [mm] with something near, something far, and pixels without a reading."""
+    y, x = np.mgrid[0:30, 0:44]
+    depth = 300 + 40 * x + 150 * y + 10 * step + seed
+    depth[0, :5] = 0
+    depth[1, :5] = 12_345
+    return depth[..., None].astype(np.uint16)
+
+
+@pytest.fixture
+def depth_store(tmp_path: Path) -> EpisodeStore:
+    """Two episodes with a colour and a depth camera, and labelled parts."""
+    features = example_features() | {
+        EXAMPLE_IMAGE: Feature(dtype="uint8", shape=(32, 48, 3)),
+        DEPTH: Feature(dtype="uint16", shape=(30, 44, 1), units=("mm",)),
+    }
+    with EpisodeStoreWriter(tmp_path / "depth.zarr", features=features, fps=30, embodiment="toy") as writer:
+        for e, n in enumerate((3, 2)):
+            data = {STATE: np.zeros((n, 3), np.float32), ACTION: np.ones((n, 2), np.float32)}
+            frames = {
+                EXAMPLE_IMAGE: [encode_frame(_smooth(i, e), "png") for i in range(n)],
+                DEPTH: [encode_frame(_depth(i, e), "png") for i in range(n)],
+            }
+            parts: list[Segment | dict[str, Any]] = [
+                Segment(0, 1, "reach", "r\u00e9ach"),
+                Segment(1, n, "grasp", ""),
+            ]
+            writer.add_episode(Episode(f"e{e}", data, dict(frames), "do it", segments=parts[e:]))
+        writer.publish()
+    return EpisodeStore.open(tmp_path / "depth.zarr")
+
+
+@FORMATS
+@pytest.mark.parametrize("images", ["video", "image"])
+def test_depth_and_segments_come_back_exactly(
+    depth_store: EpisodeStore, tmp_path: Path, format: str, images: str
+) -> None:
+    """Depth is kept as 16-bit images whatever becomes of colour, and labelled parts in a column of our own."""
+    back = _back(depth_store, tmp_path, format, images=images)
+    assert back.features[DEPTH] == depth_store.features[DEPTH]
+    steps = np.arange(5)
+    np.testing.assert_array_equal(back.images(DEPTH).decode(steps), depth_store.images(DEPTH).decode(steps))
+    assert back.episodes["segments"] == depth_store.episodes["segments"]
+    info = json.loads((tmp_path / "set" / "meta" / "info.json").read_text())
+    assert info["features"][DEPTH]["info"] == {"is_depth_map": True, "depth_unit": "mm"}
+    assert info["features"][DEPTH]["shape"] == [30, 44, 1]
+
+
+def test_depth_as_video_is_within_its_coding(depth_store: EpisodeStore, tmp_path: Path) -> None:
+    """12-bit codes: a millimetre or two off within the range, which ends at 10 m; the video itself loses nothing."""
+    back = _back(depth_store, tmp_path, "lerobot-v3", depth="video")
+    steps = np.arange(5)
+    before, after = (s.images(DEPTH).decode(steps).astype(int) for s in (depth_store, back))
+    assert np.abs(np.clip(before, 10, 10_000) - after).max() <= 2
+    info = json.loads((tmp_path / "set" / "meta" / "info.json").read_text())["features"][DEPTH]
+    assert (info["dtype"], info["info"]["video.codec"], info["info"]["video.pix_fmt"]) == (
+        "video",
+        "hevc",
+        "gray12le",
+    )
+    assert (info["info"]["is_depth_map"], info["info"]["video.shift"]) == (True, 3.5)
+    for name in ("one", "two"):
+        export(depth_store, tmp_path / name, format="lerobot-v3", options={"depth": "video"})
+    assert tree_digest(tmp_path / "one") == tree_digest(tmp_path / "two")
+
+
+def test_what_becomes_of_depth_is_said(depth_store: EpisodeStore, tmp_path: Path) -> None:
+    """The coding's limits and depth left out are warnings; v2.1 has no depth videos."""
+    report = export(depth_store, tmp_path / "a", format="lerobot-v3", options={"depth": "video"})
+    assert "12 bits from 0.01 to 10 m; unknown depth (0) becomes 0.01 m" in report.warnings[0]
+    report = export(depth_store, tmp_path / "b", format="lerobot-v2.1", options={"depth": "none"})
+    assert report.warnings == [f"{DEPTH}: depth is left out"]
+    with pytest.raises(DatasetError, match="choose --option depth=image or the format lerobot-v3"):
+        export(depth_store, tmp_path / "c", format="lerobot-v2.1", options={"depth": "video"})
+
+
 @pytest.mark.parametrize("images", ["video", "image"])
 def test_lerobot_itself_opens_the_export(store: EpisodeStore, tmp_path: Path, images: str) -> None:
-    """The real LeRobotDataset reads our v3.0 export: numbers exact, frames right, windows padded at the ends."""
-    module = pytest.importorskip(
-        "lerobot.datasets.lerobot_dataset", reason="the lerobot package is not installed"
-    )
-    export(store, tmp_path / "set", format="lerobot-v3", options={"images": images})
-    dataset = module.LeRobotDataset(
-        "local/set", root=tmp_path / "set", delta_timestamps={ACTION: [0, 1 / 30]}, video_backend="pyav"
-    )
+    """The real LeRobotDataset (0.3: v2.1, 0.4: v3.0) gives exact numbers, right frames, windows padded at the ends."""
+    dataset = _opened_by_lerobot(store, tmp_path / "set", {ACTION: [0, 1 / 30]}, images=images)
     assert (dataset.num_episodes, dataset.num_frames) == (3, 13)
     for step in range(13):
         item = dataset[step]
         np.testing.assert_array_equal(item[STATE].numpy(), store.column(STATE)[step])
         np.testing.assert_array_equal(item[ACTION][0].numpy(), store.column(ACTION)[step])
         assert bool(item[f"{ACTION}_is_pad"][1]) == (step + 1 in store.episode_ends)
+        assert item["task"] == store.tasks[store.episodes["task_index"][_episode_of(store, step)]]
         expected = store.images(EXAMPLE_IMAGE).decode([step])[0].transpose(2, 0, 1) / 255
         assert np.abs(item[EXAMPLE_IMAGE].numpy() - expected).mean() < 3 / 255
+    low, high = (dataset.meta.stats[ACTION][key] for key in ("min", "max"))
+    np.testing.assert_allclose(low, store.column(ACTION).min(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(high, store.column(ACTION).max(axis=0), rtol=1e-6)
+
+
+def test_lerobot_itself_reads_our_depth_images(depth_store: EpisodeStore, tmp_path: Path) -> None:
+    """Versions that know nothing of depth still load the set, and its 16-bit images with their values."""
+    dataset = _opened_by_lerobot(depth_store, tmp_path / "set", None)
+    for step in range(5):
+        shown = np.asarray(dataset[step][DEPTH]).astype(np.int64).reshape(30, 44)
+        np.testing.assert_array_equal(shown, depth_store.images(DEPTH).decode([step])[0, ..., 0])
+
+
+def _opened_by_lerobot(store: EpisodeStore, folder: Path, windows: Any, **options: str) -> Any:
+    """Export in the format that the installed lerobot reads, and open it with that; skip if there is none."""
+    module = pytest.importorskip(
+        "lerobot.datasets.lerobot_dataset", reason="the lerobot package is not installed"
+    )
+    format = {"v2.1": "lerobot-v2.1", "v3.0": "lerobot-v3"}[module.CODEBASE_VERSION]
+    export(store, folder, format=format, options=options)
+    return module.LeRobotDataset("local/set", root=folder, delta_timestamps=windows, video_backend="pyav")
+
+
+def _episode_of(store: EpisodeStore, step: int) -> int:
+    return int(np.searchsorted(store.episode_ends, step, side="right"))

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from robot_datasets.errors import DatasetError
 from robot_datasets.exporters.base import Exporter
@@ -21,14 +21,20 @@ from robot_datasets.exporters.lerobot_shared import (
 )
 from robot_datasets.exporters.lerobot_statistics import flattened
 from robot_datasets.exporters.lerobot_tables import DEFAULTS, episode_labels, tasks_table
-from robot_datasets.exporters.video import CODECS, PIXEL_FORMAT, check_quality
+from robot_datasets.exporters.video import (
+    CODECS,
+    DEPTH_CODEC,
+    DEPTH_PIXEL_FORMAT,
+    PIXEL_FORMAT,
+    check_quality,
+)
 from robot_datasets.features import DEPTH_PREFIX, Feature
 from robot_datasets.importers.base import Option
+from robot_datasets.importers.lerobot_depth import DepthCoding
 from robot_datasets.importers.lerobot_meta import SIDE_FILE
 from robot_datasets.store import EpisodeStore
 
-if TYPE_CHECKING:
-    pass
+_DEPTH_UNITS = (("mm",), ("m",))
 
 
 class _LeRobotExporter(Exporter):
@@ -40,6 +46,12 @@ class _LeRobotExporter(Exporter):
             "video",
             "video loses detail; image keeps frames as they are, in the tables",
             ("video", "image"),
+        ),
+        Option(
+            "depth",
+            "image",
+            "image keeps depth exactly, as 16-bit PNG in the tables; video is LeRobot 0.6's 12-bit coding (v3.0 only)",
+            ("image", "video", "none"),
         ),
         Option("codec", "h264", "video codec; av1 is smaller and slower", tuple(CODECS)),
         Option("crf", "", "video quality, lower is better; empty = 18 for h264, 30 for av1"),
@@ -58,16 +70,16 @@ class _LeRobotExporter(Exporter):
         check_quality(options["crf"])
         warnings = []
         for name, feature in store.features.items():
-            if name.startswith(DEPTH_PREFIX):
-                warnings.append(f"{name}: depth is left out")
-            elif name in DEFAULTS:
+            if name in DEFAULTS:
                 warnings.append(f"{name}: LeRobot keeps this name for itself; the column is left out")
+            elif name.startswith(DEPTH_PREFIX):
+                warnings += _check_depth(name, feature, options["depth"], self._version)
             elif name in store.spec.image_features:
                 _check_size(name, feature, options["images"])
         if store.fps != int(store.fps):
             warnings.append(f"LeRobot expects a whole number of frames per second; {store.fps:g} is written")
-        if any(store.episodes["segments"]):
-            warnings.append("labelled segments are left out")
+        if store.warnings:
+            warnings.append("the warnings of episodes are left out")
         return warnings
 
     def write(
@@ -79,7 +91,8 @@ class _LeRobotExporter(Exporter):
     ) -> None:
         """Write data, videos and metadata."""
         low_dim = {n: store.features[n] for n in store.spec.low_dim if n not in DEFAULTS}
-        cameras = [n for n in store.spec.image_features if not n.startswith(DEPTH_PREFIX)]
+        without = DEPTH_PREFIX if options["depth"] == "none" else " "
+        cameras = [n for n in store.spec.image_features if not n.startswith(without)]
         (folder / "meta").mkdir()
         plan = ExportPlan(store, folder, options, low_dim, cameras)
         self._write_episodes(plan, progress)
@@ -208,23 +221,55 @@ def _feature_entry(feature: Feature) -> dict[str, Any]:
 
 def _camera_entry(plan: ExportPlan, name: str) -> dict[str, Any]:
     height, width, channels = plan.store.features[name].shape
+    in_video, depth = name in plan.videos, name.startswith(DEPTH_PREFIX)
     entry: dict[str, Any] = {
-        "dtype": "video" if plan.videos else "image",
+        "dtype": "video" if in_video else "image",
         "shape": [height, width, channels],
         "names": ["height", "width", "channels"],
     }
-    if plan.videos:
+    if in_video:
         entry["info"] = {
             "video.height": height,
             "video.width": width,
-            "video.codec": plan.options["codec"],
-            "video.pix_fmt": PIXEL_FORMAT,
-            "video.is_depth_map": False,
+            "video.codec": DEPTH_CODEC if depth else plan.options["codec"],
+            "video.pix_fmt": DEPTH_PIXEL_FORMAT if depth else PIXEL_FORMAT,
+            "video.is_depth_map": depth,
             "video.fps": plan.fps,
             "video.channels": channels,
             "has_audio": False,
         }
+    if depth:
+        units = plan.store.features[name].units
+        told = {"depth_unit": units[0]} if units in _DEPTH_UNITS else {}
+        entry["info"] = {**entry.get("info", {}), "is_depth_map": True, **told}
+    if depth and in_video:
+        entry["info"] |= DepthCoding().to_info()
     return entry
+
+
+def _check_depth(name: str, feature: Feature, how: str, version: str) -> list[str]:
+    """Return what is lost of a depth camera; `DatasetError` if it cannot be written as asked."""
+    if how == "none":
+        return [f"{name}: depth is left out"]
+    if not all(feature.shape[:2]):
+        raise DatasetError(f"{name} has frames of varying size; LeRobot needs one size per camera")
+    if how == "image":
+        return (
+            []
+            if feature.units in _DEPTH_UNITS
+            else [f"{name}: its unit is not told; LeRobot takes millimetres"]
+        )
+    if version != "v3.0":
+        raise DatasetError(
+            "depth in videos is of LeRobot v3.0; choose --option depth=image or the format lerobot-v3"
+        )
+    if feature.units != ("mm",):
+        raise DatasetError(f"{name} is in {feature.units}, depth videos need mm; choose --option depth=image")
+    coding = DepthCoding()
+    return [
+        f"{name}: depth is coded with 12 bits from {coding.minimum:g} to {coding.maximum:g} m; unknown depth (0) "
+        f"becomes {coding.minimum:g} m"
+    ]
 
 
 def _check_size(name: str, feature: Feature, images: str) -> None:

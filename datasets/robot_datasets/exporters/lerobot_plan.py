@@ -10,8 +10,9 @@ import numpy as np
 
 from robot_datasets.exporters.lerobot_statistics import LeRobotStatistics
 from robot_datasets.exporters.lerobot_tables import episode_tables, schema
-from robot_datasets.exporters.video import VideoWriter
-from robot_datasets.features import Feature
+from robot_datasets.exporters.video import DepthVideoWriter, VideoWriter
+from robot_datasets.features import DEPTH_PREFIX, Feature
+from robot_datasets.importers.lerobot_depth import DepthCoding
 from robot_datasets.store import EpisodeStore
 
 if TYPE_CHECKING:
@@ -38,15 +39,21 @@ class ExportPlan:
         self.options = options
         self.low_dim = low_dim
         self.cameras = cameras
-        self.videos = cameras if options["images"] == "video" else []
-        self.in_table = [] if self.videos else cameras
+        self.videos = [camera for camera in cameras if self._is_video(camera)]
+        self.in_table = [camera for camera in cameras if not self._is_video(camera)]
         self.fps: float = int(store.fps) if store.fps == int(store.fps) else store.fps
         self.statistics = LeRobotStatistics(store, [*low_dim, *cameras])
         self.schema = schema(low_dim, self.in_table)
 
+    def _is_video(self, camera: str) -> bool:
+        kind = "depth" if camera.startswith(DEPTH_PREFIX) else "images"
+        return self.options[kind] == "video"
+
     def open_video(self, path: Path, camera: str) -> VideoWriter:
         """Start an mp4 of a camera."""
         height, width, _ = self.store.features[camera].shape
+        if camera.startswith(DEPTH_PREFIX):
+            return DepthVideoWriter(path, fps=self.store.fps, size=(height, width), coding=DepthCoding())
         codec, crf = self.options["codec"], self.options["crf"]
         return VideoWriter(path, fps=self.store.fps, size=(height, width), codec=codec, crf=crf)
 

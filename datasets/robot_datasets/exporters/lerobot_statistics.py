@@ -1,4 +1,4 @@
-"""Statistics in LeRobot's units and shapes: pixels in 0..1, (3, 1, 1) per camera, counts of rows or frames."""
+"""Statistics in LeRobot's units and shapes: pixels in 0..1, depth in its own unit, (C, 1, 1) per camera."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from robot_datasets.exporters.lerobot_tables import DEFAULTS, default_columns
-from robot_datasets.features import is_image
+from robot_datasets.features import DEPTH_PREFIX, is_image
 from robot_datasets.statistics import STATISTICS, FeatureStats
 from robot_datasets.store import EpisodeStore
 from robot_datasets.store.frames import sampled_steps
@@ -51,7 +51,8 @@ def _entry(name: str, table: np.ndarray, n_frames: int) -> dict[str, Any]:
         if statistic == "count":
             entry[statistic] = [n_frames if is_image(name) else int(np.ravel(row)[0])]
         elif is_image(name):
-            entry[statistic] = (row / _WHITE).reshape(-1, 1, 1).tolist()
+            scale = 1.0 if name.startswith(DEPTH_PREFIX) else _WHITE  # depth stays in its unit
+            entry[statistic] = (row / scale).reshape(-1, 1, 1).tolist()
         else:
             entry[statistic] = np.atleast_1d(row).tolist()
     return entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def tasks_table(tasks: Sequence[str]) -> pa.Table:
 
 
 def episode_labels(store: EpisodeStore, episode: int) -> dict[str, Any]:
-    """Return what an episode's row says besides its place; the last three are ours, others ignore them."""
+    """Return what an episode's row says besides its place; the last four are ours, others ignore them."""
     success = int(store.episodes["success"][episode])
     return {
         "episode_index": episode,
@@ -107,6 +108,9 @@ def episode_labels(store: EpisodeStore, episode: int) -> dict[str, Any]:
         "success": None if success < 0 else bool(success),
         "split": store.episodes["split"][episode],
         "source_id": store.episodes["source_id"][episode],
+        "segments": json.dumps(
+            [asdict(part) for part in store.episodes["segments"][episode]], ensure_ascii=False
+        ),
     }
 
 
@@ -121,6 +125,7 @@ def label_fields() -> list[tuple[str, Any]]:
         ("success", pa.bool_()),
         ("split", pa.string()),
         ("source_id", pa.string()),
+        ("segments", pa.string()),
     ]
 
 

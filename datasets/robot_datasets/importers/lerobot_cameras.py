@@ -52,7 +52,7 @@ def is_depth(entry: Mapping[str, Any]) -> bool:
 def image_name(key: str, *, depth: bool = False) -> str:
     """``observation.images.top``, ``observation.image``, ``cam/top`` -> a feature name with our image prefix."""
     short = key.removeprefix("observation.").removeprefix("images.").replace("/", ".")
-    return (DEPTH_PREFIX if depth else IMAGE_PREFIX) + short
+    return DEPTH_PREFIX + short.removeprefix("depth.") if depth else IMAGE_PREFIX + short
 
 
 def image_feature(name: str, height: int, width: int) -> Feature:

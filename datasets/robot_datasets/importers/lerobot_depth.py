@@ -74,6 +74,15 @@ class DepthCoding:
             )
         return coding
 
+    def to_info(self) -> dict[str, Any]:
+        """Return what `from_info` reads."""
+        return {
+            "video.depth_min": self.minimum,
+            "video.depth_max": self.maximum,
+            "video.shift": self.shift,
+            "video.use_log": self.logarithmic,
+        }
+
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Return depth in millimetres, uint16, of codes (H, W)."""
         if self.plain:
