@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.goals import GOAL_PREFIX
-from robot_datasets.loader import BatchDataset, Int64, ShuffledOrder
+from robot_datasets.loader import BatchDataset, Int64, SampleOrder, ShuffledOrder
+from robot_datasets.selection import WeightedOrder
 
 BLOCK = 10_000
 """Samples over which the weights hold exactly."""
@@ -131,17 +132,29 @@ class MixtureOrder:
         sizes: Number of windows of each dataset.
         weights: Share of samples from each dataset, in any unit; > 0.
         seed: Seed of the order.
+        of_windows: For each dataset how often its windows are drawn relative to each other, (n,), or None for
+            equally often; see `robot_datasets.selection`.
 
     Raises:
         DatasetError: A weight is not positive, or too small to be kept within `BLOCK` samples.
     """
 
-    def __init__(self, sizes: Sequence[int], weights: Sequence[float], seed: int) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float],
+        seed: int,
+        *,
+        of_windows: Sequence[NDArray[np.floating] | None] | None = None,
+    ) -> None:
         self._quota = _quotas(np.asarray(weights, dtype=np.float64))
         self._labels = np.repeat(np.arange(len(sizes)), self._quota)
-        self._orders = [ShuffledOrder(n, seed, stream=k + 1) for k, n in enumerate(sizes)]
-        self._sizes = np.asarray(sizes, dtype=np.int64)
-        self._first = np.cumsum(self._sizes) - self._sizes
+        chosen = [None] * len(sizes) if of_windows is None else of_windows
+        self._orders: list[SampleOrder] = [
+            ShuffledOrder(n, seed, stream=k + 1) if w is None else WeightedOrder(w, seed, stream=k + 1)
+            for k, (n, w) in enumerate(zip(sizes, chosen, strict=True))
+        ]
+        self._first = np.cumsum(sizes) - np.asarray(sizes)
         self._seed = seed
         self._block = -1
         self._source = self._rank = np.empty(0, np.int64)
@@ -156,9 +169,13 @@ class MixtureOrder:
         return samples
 
     def draws(self, positions: Int64) -> Int64:
-        """Epoch, of the sample's own dataset, of each position, (N,)."""
+        """How often the sample at each position occurred before, (N,)."""
         source, own = self._own(positions)
-        return own // self._sizes[source]
+        draws = np.empty(len(positions), np.int64)
+        for k in np.unique(source):
+            rows = np.flatnonzero(source == k)
+            draws[rows] = self._orders[k].draws(own[rows])
+        return draws
 
     def _own(self, positions: Int64) -> tuple[Int64, Int64]:
         """Dataset of each position, and the position in that dataset's own order."""

@@ -174,6 +174,7 @@ class WindowDataset:
         future: Also return ``batch["future.<camera>"]`` (B, K, C, H, W), the frames so many steps after now, and
             ``batch["future.<camera>_is_pad"]`` (B, K), True where that is beyond the episode's end and its last
             frame stands in.
+        without_actions: Read no actions but zeros (B, T_p, A) of so many components A: the store is a video.
 
     Raises:
         DatasetError: A feature is missing, or no episode is long enough for a window.
@@ -189,10 +190,12 @@ class WindowDataset:
         with_task: bool = False,
         goals: GoalSpec | None = None,
         future: Mapping[str, Sequence[int]] | None = None,
+        without_actions: int | None = None,
     ) -> None:
         goal_features = () if goals is None else goals.features
         self._future = {name: _offsets(name, offsets) for name, offsets in (future or {}).items()}
-        for name in (*observation, *goal_features, *self._future, ACTION):
+        acted = (ACTION,) if without_actions is None else ()
+        for name in (*observation, *goal_features, *self._future, *acted):
             if name not in store.features:
                 raise DatasetError(unknown_name("feature", name, store.features))
         ends = np.asarray(store.episode_ends, dtype=np.int64)
@@ -215,7 +218,11 @@ class WindowDataset:
         self._goals = goals
         self._lowdim = {name: _float32(store.column(name)) for name in read if not is_image(name)}
         self._images = {name: store.images(name) for name in read if is_image(name)}
-        self._action = _float32(store.column(ACTION))
+        self._action = (
+            _float32(store.column(ACTION))
+            if without_actions is None
+            else np.broadcast_to(np.zeros((1, without_actions), np.float32), (int(ends[-1]), without_actions))
+        )
         self._tasks = _task_of_episode(store) if with_task else None
 
     def __len__(self) -> int:

@@ -33,7 +33,7 @@ FEATURES = {
 
 
 def _compose(command: str, *overrides: str) -> dict[str, Any]:
-    mixture = "dataset=mixture" in overrides
+    mixture = {"dataset=mixture", "dataset=retrieval"} & set(overrides)
     required = ["dataset.mixture=[{path: a.zarr, weight: 1}]"] if mixture else REQUIRED[command]
     return compose_config(command, [*required, *overrides])
 
@@ -48,6 +48,7 @@ def _build(config: dict[str, Any]) -> torch.nn.Module:
         horizon=run.window.horizon,
         n_action_steps=run.window.n_action_steps,
         fps=10,
+        future=run.dataset.future,
     )
     with torch.device("meta"):
         return build_policy(policy_config(config), spec, None)
@@ -78,7 +79,9 @@ def test_every_task_exists(task: str):
 def test_every_training_choice_builds(choice: str):
     """Every dataset, policy, sampler, trainer and experiment makes a run whose policy can be built."""
     image = ["dataset=image"] if choice.startswith("policy=") and "image" in choice else []
-    encoder = ["policy=diffusion_unet_image_small"] if choice == "dataset=image" else []
+    if choice.startswith(("policy=pad", "policy=uwm")):
+        image = ["dataset=video"]
+    encoder = ["policy=diffusion_unet_image_small"] if choice in ("dataset=image", "dataset=video") else []
     policy = _build(_compose("train", *image, *encoder, choice))
     assert sum(p.numel() for p in policy.parameters()) > 0
 

@@ -20,11 +20,15 @@ class SourceConfig:
         path: The episode store.
         weight: Share of the samples, in any unit.
         view: How it is brought to ``dataset.layout``, if that is set.
+        selection: File of step weights from ``robot-policies retrieve``; empty draws all windows equally often.
+        actions: False for a video: its actions are not read, and it trains the prediction of frames alone.
     """
 
     path: str
     weight: float = 1.0
     view: ViewOptions = field(default_factory=ViewOptions)
+    selection: str = ""
+    actions: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ class DatasetConfig:
         observation: Observation features the policy reads.
         goal: Goals for the policy, drawn from what each episode reaches later; null for none.
         instruction: Whether the policy is told the instruction of each episode.
+        future: Frames for the policy to predict: cameras, and how many steps after now.
         val_ratio: Share of episodes held out for validation; 0 trains on all.
         max_train_episodes: Upper limit on training episodes, drawn by `split_seed`.
         split_seed: Seed of the split; independent of the training seed, so that runs are comparable.
@@ -45,6 +50,8 @@ class DatasetConfig:
             are padded and masked, see `robot_datasets.shared_view`. Null mixes stores of equal features.
         rescale: How the other stores of a mixture are normalised by their own statistics: the mode by feature,
             ``default`` for the rest. Give what the policy's ``normalization`` says; see `robot_datasets.mixture`.
+        statistics: ``own``: each store of a mixture is normalised by its own statistics, the first one's being the
+            policy's. ``pooled``: all share their units, and the policy is normalised by all of them together.
     """
 
     path: str = ""
@@ -52,11 +59,13 @@ class DatasetConfig:
     observation: tuple[str, ...] = (STATE,)
     goal: GoalSpec | None = None
     instruction: bool = False
+    future: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     val_ratio: float = 0.02
     max_train_episodes: int | None = None
     split_seed: int = 42
     layout: str | None = None
     rescale: Mapping[str, str] = field(default_factory=lambda: {"default": "min_max"})
+    statistics: Literal["own", "pooled"] = "own"
 
     def __post_init__(self) -> None:
         _require(bool(self.path) != bool(self.mixture), "dataset", "set either path or mixture")
@@ -64,6 +73,18 @@ class DatasetConfig:
         _require(0 <= self.val_ratio < 1, "dataset.val_ratio", f"expected 0 <= x < 1, got {self.val_ratio}")
         _require(all(s.weight > 0 for s in self.mixture), "dataset.mixture", "weights must be > 0")
         _positive("dataset", self, "max_train_episodes")
+        if any(not source.actions for source in self.mixture):
+            _require(self.mixture[0].actions, "dataset.mixture", "the first store needs actions")
+            _require(
+                bool(self.future),
+                "dataset.mixture",
+                "a store without actions teaches frames only; set future",
+            )
+        _require(
+            self.statistics == "own" or self.layout is None,
+            "dataset.statistics",
+            "stores of a shared layout are normalised by their own",
+        )
 
     @property
     def goal_features(self) -> tuple[str, ...]:

@@ -16,8 +16,10 @@ from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, is_image
 from robot_datasets.loader import BatchDataset, EpochOrder, Loader, SampleOrder
 from robot_datasets.mixture import Affine, MixtureDataset, MixtureOrder, rescaling
+from robot_datasets.selection import Selection
 from robot_datasets.shared_view import MaskedDataset, SharedView, shared_views
 from robot_datasets.split import split_episodes
+from robot_datasets.statistics import merge_moments
 from robot_datasets.windows import WindowDataset, WindowSpec, check_finite
 from robot_policies.embodiments import CARD_KEY, EmbodimentMap
 from robot_policies.spec import PolicySpec
@@ -66,6 +68,7 @@ class _Source:
     validation: BatchDataset | None
     stats: StatsArrays
     card: dict[str, Any]
+    weights: NDArray[np.floating] | None
 
 
 def open_data(
@@ -94,7 +97,9 @@ def open_data(
         stores = shared_views(stores, [source.view for source in sources], config.layout)
     if config.goal is not None:
         config = replace(config, goal=replace(config.goal, seed=seed))
-    opened = [_open_source(store, s.path, config, window) for store, s in zip(stores, sources, strict=True)]
+    opened = [
+        _open_source(store, s, config, window, stores[0]) for store, s in zip(stores, sources, strict=True)
+    ]
     reference = opened[0]
     features = reference.store.features
     spec = PolicySpec(
@@ -107,6 +112,7 @@ def open_data(
         goal={name: features[name] for name in config.goal_features},
         n_goal_steps=1 if config.goal is None else config.goal.n_steps,
         instructed=config.instruction,
+        future=config.future,
     )
     data = TrainingData(
         train=reference.train,
@@ -115,10 +121,14 @@ def open_data(
         stats=reference.stats,
         card=reference.card,
     )
-    rescale = [rescaling(source.stats, data.stats, config.modes) for source in opened]
+    if config.statistics == "pooled":
+        data = replace(data, stats=_pooled([source.stats for source in opened]))
+    rescale = [_rescaling(source, data, config) for source in opened]
     if config.layout is not None:
         data.card[CARD_KEY] = _embodiments(opened, config, rescale)
-    return data if len(opened) == 1 else _mix(data, opened, config, rescale, seed)
+    if len(opened) == 1 and reference.weights is None:
+        return data
+    return _mix(data, opened, config, rescale, seed)
 
 
 def _mix(
@@ -130,16 +140,57 @@ def _mix(
 ) -> TrainingData:
     """Join several stores; the first stays the reference of spec, statistics and validation."""
     for source, where in zip(opened, config.mixture, strict=True):
-        data.spec.require(source.store.features, fps=float(source.store.fps), who=f"store {where.path}")
+        features = (
+            source.store.features if where.actions else {**source.store.features, ACTION: data.spec.action}
+        )
+        data.spec.require(features, fps=float(source.store.fps), who=f"store {where.path}")
     weights = [source.weight for source in config.mixture]
     parts = [{"weight": w, **source.card} for w, source in zip(weights, opened, strict=True)]
     fingerprint = hashlib.sha256(":".join(part["fingerprint"] for part in parts).encode()).hexdigest()[:32]
     return replace(
         data,
-        train=MixtureDataset([source.train for source in opened], [{}, *rescale[1:]]),
+        train=MixtureDataset(_with_masks(opened, config, data.spec.action_dim), [{}, *rescale[1:]]),
         card={**data.card, "fingerprint": fingerprint, "mixture": parts},
-        order=MixtureOrder([len(source.train) for source in opened], weights, seed),
+        order=MixtureOrder(
+            [len(source.train) for source in opened],
+            weights,
+            seed,
+            of_windows=[source.weights for source in opened],
+        ),
     )
+
+
+def _with_masks(opened: list[_Source], config: DatasetConfig, action_dim: int) -> list[BatchDataset]:
+    """Say of every window whether it has actions, if some have not."""
+    if all(source.actions for source in config.mixture):
+        return [source.train for source in opened]
+    return [
+        source.train
+        if where.actions and isinstance(source.train, MaskedDataset)
+        else MaskedDataset(source.train, np.full(action_dim, where.actions))
+        for source, where in zip(opened, config.mixture, strict=True)
+    ]
+
+
+def _rescaling(source: _Source, data: TrainingData, config: DatasetConfig) -> dict[str, Affine]:
+    """How a store's numbers are brought to the reference's."""
+    if config.statistics == "pooled":
+        return {}
+    known = {name: stats for name, stats in data.stats.items() if name in source.stats}
+    return rescaling(source.stats, known, config.modes)
+
+
+def _pooled(stats: list[StatsArrays]) -> StatsArrays:
+    """Extremes and moments of all stores together; quantiles do not merge and are left out."""
+    names = ("count", "min", "max", "mean", "std")
+    pooled: StatsArrays = {}
+    for feature in stats[0]:
+        parts = [part[feature] for part in stats if feature in part]
+        rows = [[np.broadcast_to(part[n], part["min"].shape) for n in names] for part in parts]
+        pooled[feature] = dict(
+            zip(names, merge_moments(np.array(rows, dtype=np.float64))[: len(names)], strict=True)
+        )
+    return pooled
 
 
 def _embodiments(
@@ -165,8 +216,15 @@ def _open_store(path: str) -> Any:
     return EpisodeStore.open(path)
 
 
-def _open_source(store: Any, path: str, config: DatasetConfig, window: WindowConfig) -> _Source:
-    named = {"observation": (*config.observation, ACTION), "goal": config.goal_features}
+def _open_source(
+    store: Any, source: SourceConfig, config: DatasetConfig, window: WindowConfig, reference: Any
+) -> _Source:
+    path, acted = source.path, (ACTION,) if source.actions else ()
+    named = {
+        "observation": (*config.observation, *acted),
+        "goal": config.goal_features,
+        "future": tuple(config.future),
+    }
     for key, name in ((key, name) for key, names in named.items() for name in names):
         if name not in store.features:
             raise DatasetError(f"dataset.{key}: {path}: {unknown_name('feature', name, store.features)}")
@@ -176,11 +234,12 @@ def _open_source(store: Any, path: str, config: DatasetConfig, window: WindowCon
         seed=config.split_seed,
         max_train=config.max_train_episodes,
     )
-    used = dict.fromkeys((*config.observation, *config.goal_features, ACTION))
+    used = dict.fromkeys((*config.observation, *config.goal_features, *acted))
     lowdim = [name for name in used if not is_image(name)]
     check_finite(store, lowdim, np.concatenate([train, val]))
     horizons = WindowSpec(window.n_obs_steps, window.horizon, window.n_action_steps)
-    dataset = _windows(store, horizons, config, train)
+    no_actions = None if source.actions else reference.features[ACTION].shape[0]
+    dataset = _windows(store, horizons, config, train, without_actions=no_actions)
     if dataset.index.n_too_short:
         logger.warning(
             "%s: %d of %d training episodes are too short for horizon %d and are left out",
@@ -192,11 +251,25 @@ def _open_source(store: Any, path: str, config: DatasetConfig, window: WindowCon
         validation=_validation_windows(store, horizons, config, val),
         stats={name: store.stats(name, episodes=train).to_dict() for name in lowdim},
         card=_card(path, store, train, val, len(dataset)),
+        weights=_weights(source, store, dataset),
     )
 
 
+def _weights(source: SourceConfig, store: Any, dataset: WindowDataset) -> NDArray[np.floating] | None:
+    """How often each window is drawn relative to the others; None for equally often."""
+    if not source.selection:
+        return None
+    where = f"{source.selection} for {source.path}"
+    return Selection.load(source.selection).of_windows(dataset.index, store.fingerprint, where=where)
+
+
 def _windows(
-    store: Any, horizons: WindowSpec, config: DatasetConfig, episodes: NDArray[np.int64]
+    store: Any,
+    horizons: WindowSpec,
+    config: DatasetConfig,
+    episodes: NDArray[np.int64],
+    *,
+    without_actions: int | None = None,
 ) -> WindowDataset:
     return WindowDataset(
         store,
@@ -205,6 +278,8 @@ def _windows(
         episodes=episodes,
         with_task=config.instruction,
         goals=config.goal,
+        future=config.future,
+        without_actions=without_actions,
     )
 
 
