@@ -23,6 +23,7 @@ _BUILT_IN = {
     "robomimic_hdf5": "robot_datasets.importers.robomimic_hdf5:RobomimicHdf5",
     "robomind": "robot_datasets.importers.robomind_hdf5:RoboMindHdf5",
     "robomind2": "robot_datasets.importers.robomind2_hdf5:RoboMind2Hdf5",
+    "rosbag2": "robot_datasets.importers.rosbag2:Rosbag2",
 }
 
 

@@ -88,7 +88,7 @@ def _with_full_parts(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         if not isinstance(entries, Mapping):
             continue
         full[section] = {
-            name: {**entry, "parts": [_full_part(p, f"{where}: {section}.{name}") for p in entry["parts"]]}
+            name: {**entry, "parts": [full_part(p, f"{where}: {section}.{name}") for p in entry["parts"]]}
             if isinstance(entry, Mapping) and isinstance(entry.get("parts"), list)
             else entry
             for name, entry in entries.items()
@@ -101,7 +101,8 @@ def _with_full_parts(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     return full
 
 
-def _full_part(part: Any, where: str) -> Any:
+def full_part(part: Any, where: str) -> Any:
+    """Write out the short forms in a part: a single unit, `[joint1, ..., joint7]`; what is no mapping is returned."""
     if not isinstance(part, Mapping):
         return part
     full = dict(part)
