@@ -149,8 +149,10 @@ def test_a_full_disk_in_a_worker_is_one_clear_line(
         list(work(Job.of(WordsImporter(), plan, spec, tmp_path), [Task(0, plan.refs[0], 0)]))
 
 
+# A background job of a shell starts with SIGINT ignored; a program that a person interrupts does not.
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from robot_datasets.convert import convert
 from robot_datasets.testing.words import WordsImporter
 if __name__ == "__main__":
