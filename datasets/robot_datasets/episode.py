@@ -79,5 +79,7 @@ class Episode:
         lengths = {name: len(array) for name, array in self.data.items()}
         if len(set(lengths.values())) != 1:
             listed = ", ".join(f"{name}={n}" for name, n in sorted(lengths.items()))
-            raise EpisodeError(f"episode '{self.source_id}' has features of different lengths: {listed}")
+            raise EpisodeError(
+                f"episode '{self.source_id}' has features of different lengths: {listed}; expected one row per step"
+            )
         return next(iter(lengths.values()))

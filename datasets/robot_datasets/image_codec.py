@@ -23,6 +23,7 @@ JPEG_BGR = "jpeg_bgr"
 STORED_ENCODINGS = (*ENCODINGS, JPEG_BGR)
 """What frames of a store can be."""
 
+_MAX_PIXELS = 1 << 26
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -45,14 +46,14 @@ def frame_size(frame: BytesLike) -> tuple[int, int]:
             height, width, _, _ = simplejpeg.decode_jpeg_header(frame, strict=False)
         except (ValueError, KeyError) as error:  # KeyError: the header ends too early
             raise DatasetError(
-                f"JPEG header is unreadable ({error}); the frame is truncated or damaged"
+                f"JPEG header is unreadable ({error}); the frame is truncated or damaged, copy it again"
             ) from error
-        return int(height), int(width)
+        return _sane(int(height), int(width))
     if encoding == "png":
         header = bytes(frame[16:24])
         if len(header) < 8:
-            raise DatasetError(f"PNG frame of {len(frame)} bytes ends inside its header; it is truncated")
-        return int.from_bytes(header[4:8], "big"), int.from_bytes(header[:4], "big")
+            raise DatasetError(f"PNG frame of {len(frame)} bytes ends inside its header; copy it again")
+        return _sane(int.from_bytes(header[4:8], "big"), int.from_bytes(header[:4], "big"))
     raise DatasetError(f"frame of {len(frame)} bytes is neither JPEG nor PNG; declare the encoding 'raw'")
 
 
@@ -68,6 +69,7 @@ def decode_frame(frame: BytesLike, *, out: np.ndarray | None = None, swapped: bo
     if encoding == "jpeg":
         return _decode_jpeg(frame, out, "BGR" if swapped else "RGB")
     if encoding == "png":
+        frame_size(frame)
         pixels = _decode_png(frame)
         return _place(pixels[..., ::-1] if swapped and pixels.shape[2] == 3 else pixels, out)
     raise DatasetError(f"frame of {len(frame)} bytes is neither JPEG nor PNG; declare the encoding 'raw'")
@@ -91,6 +93,15 @@ def encode_frame(image: np.ndarray, encoding: str, *, quality: int = 95) -> byte
         encoding: One of `ENCODINGS`; ``jpeg`` takes colour only and loses detail, the others do not.
         quality: JPEG quality, 1..100.
     """
+    if (
+        image.dtype.name not in ("uint8", "uint16")
+        or not image.size
+        or image.shape[2:] not in ((), (1,), (3,))
+    ):
+        raise DatasetError(
+            f"an image has shape {image.shape} and type {image.dtype}; expected (height, width, 3) uint8 or "
+            "(height, width, 1) uint16"
+        )
     if encoding == "raw":
         return np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<")).tobytes()
     if encoding == "png":
@@ -104,11 +115,21 @@ def encode_frame(image: np.ndarray, encoding: str, *, quality: int = 95) -> byte
     raise DatasetError(unknown_name("image encoding", encoding, ENCODINGS))
 
 
+def _sane(height: int, width: int) -> tuple[int, int]:
+    """Return the size, or raise `DatasetError` before anything of it is allocated."""
+    if not 0 < height * width <= _MAX_PIXELS:
+        raise DatasetError(
+            f"frame claims {height}x{width} px, expected at most {_MAX_PIXELS} pixels; it is damaged, copy it again"
+        )
+    return height, width
+
+
 def _decode_jpeg(frame: BytesLike, out: np.ndarray | None, order: str) -> np.ndarray:
     import simplejpeg
 
     try:
         if out is None:
+            frame_size(frame)
             return simplejpeg.decode_jpeg(frame, colorspace=order)
         size = frame_size(frame)
         if (*size, 3) != out.shape:
@@ -118,7 +139,9 @@ def _decode_jpeg(frame: BytesLike, out: np.ndarray | None, order: str) -> np.nda
         simplejpeg.decode_jpeg(frame, colorspace=order, buffer=out)
         return out
     except (ValueError, KeyError) as error:  # KeyError: the header ends too early
-        raise DatasetError(f"JPEG frame of {len(frame)} bytes does not decode: {error}") from error
+        raise DatasetError(
+            f"JPEG frame of {len(frame)} bytes does not decode: {error}; it is damaged, copy it again"
+        ) from error
 
 
 def _decode_png(frame: BytesLike) -> np.ndarray:
@@ -133,7 +156,9 @@ def _decode_png(frame: BytesLike) -> np.ndarray:
                 return np.asarray(image)[..., None]
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise DatasetError(f"PNG frame of {len(frame)} bytes does not decode: {error}") from error
+        raise DatasetError(
+            f"PNG frame of {len(frame)} bytes does not decode: {error}; it is damaged, copy it again"
+        ) from error
 
 
 def _encode_png(image: np.ndarray) -> bytes:

@@ -173,7 +173,7 @@ def test_a_damaged_demonstration_is_set_aside(tmp_path: Path) -> None:
     store = _converted(source)
     assert store.episodes["source_id"] == ["demo_10"]
     assert "obs/object is missing" in store.quarantined["demo_1"]
-    assert "features of different lengths" in store.quarantined["demo_2"]
+    assert "arrays differ in length" in store.quarantined["demo_2"]
 
 
 def test_a_truncated_file_is_one_clear_error(tmp_path: Path) -> None:

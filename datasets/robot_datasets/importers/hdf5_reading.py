@@ -37,7 +37,7 @@ def open_hdf5(path: Path) -> h5py.File:
             f"{path.name} may not be read: {error.strerror}; change its permissions"
         ) from error
     except DAMAGE as error:
-        raise EpisodeError(f"{path.name} is truncated or not HDF5: {error}") from error
+        raise EpisodeError(f"{path.name} is truncated or not HDF5: {error}; copy it again") from error
 
 
 def find_dataset(file: h5py.File, key: str) -> Any:
@@ -59,7 +59,7 @@ def find_dataset(file: h5py.File, key: str) -> Any:
             raise EpisodeError(f"{key} is stored outside the file; expected the data itself, copy it in")
         return node
     except DAMAGE as error:
-        raise EpisodeError(f"{key} cannot be opened, the file is damaged: {error}") from error
+        raise EpisodeError(f"{key} cannot be opened, the file is damaged: {error}; copy it again") from error
 
 
 def read_array(dataset: h5py.Dataset, rows: slice | None = None) -> np.ndarray:
@@ -79,7 +79,9 @@ def read_array(dataset: h5py.Dataset, rows: slice | None = None) -> np.ndarray:
             )
         return dataset[...] if rows is None else dataset[rows]
     except DAMAGE as error:
-        raise EpisodeError(f"{dataset.name} cannot be read, the file is truncated: {error}") from error
+        raise EpisodeError(
+            f"{dataset.name} cannot be read, the file is truncated: {error}; copy it again"
+        ) from error
 
 
 def read_text(file: h5py.File, key: str) -> str:
@@ -102,7 +104,7 @@ def read_text(file: h5py.File, key: str) -> str:
             value = value.reshape(-1)[0] if value.size else b""
         return (value.decode("utf-8") if isinstance(value, bytes) else str(value)).strip("\0 \t\r\n")
     except DAMAGE as error:  # UnicodeDecodeError is a ValueError
-        raise EpisodeError(f"{key} cannot be read as text: {error}") from error
+        raise EpisodeError(f"{key} cannot be read as text: {error}; copy the file again") from error
 
 
 def _prefixes(key: str) -> list[str]:

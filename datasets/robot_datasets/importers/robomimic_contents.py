@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
+from robot_datasets.importers.hdf5_reading import DAMAGE, find_dataset
 from robot_datasets.schemas import EmbodimentSchema, load_schema
 
 V0_ACTION = ("joint_velocities", "gripper_actuations")
@@ -80,6 +82,31 @@ def contents_of(demo: Any, environment: Mapping[str, Any], *, states: str) -> Co
     return found
 
 
+def kind_of(root: Any, name: str) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    """Return key, kind of numbers and shape of a step of all arrays of a demonstration; others differ from it.
+
+    Args:
+        root: The file.
+        name: Path of the demonstration.
+
+    Raises:
+        EpisodeError: An array lies in another file, or the file is damaged there.
+    """
+    demo = root[name]
+    keys = [
+        *(key for key in demo if key not in ("obs", "next_obs")),
+        *(f"obs/{key}" for key in demo.get("obs", ())),
+    ]
+    kinds = []
+    for key in sorted(map(str, keys)):
+        dataset = find_dataset(root, f"{name}/{key}")
+        if dataset is None:
+            kinds.append((key, "group", ()))
+        else:
+            kinds.append((key, dataset.dtype.kind, tuple(dataset.shape[1:]) if dataset.shape else (-1,)))
+    return tuple(kinds)
+
+
 def _add_records(demo: Any, found: Contents, states: str) -> None:
     """Add what lies beside the observations: rewards, dones, the simulator's state, and what else is recorded."""
     import h5py
@@ -132,9 +159,19 @@ def _action_feature(
     return replace(schema.action(choice + ("" if shape == (7,) else "_without_gripper")), dtype=dtype)
 
 
-def environment_of(root: Any) -> dict[str, Any]:
-    """Return the environment's arguments, from robomimic's env_args or robosuite's env_info."""
-    attributes = root["data"].attrs
+def environment_of(root: Any, path: Path) -> dict[str, Any]:
+    """Return the environment's arguments, from robomimic's env_args or robosuite's env_info.
+
+    Raises:
+        DatasetError: The attributes are damaged.
+    """
+    try:
+        return _environment(root["data"].attrs)
+    except DAMAGE as error:
+        raise DatasetError(f"{path}: attributes of data cannot be read ({error}); copy it again") from error
+
+
+def _environment(attributes: Any) -> dict[str, Any]:
     for key in ("env_args", "env_info"):
         try:
             values = json.loads(attributes[key]) if key in attributes else None

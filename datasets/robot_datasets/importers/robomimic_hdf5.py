@@ -30,6 +30,7 @@ from robot_datasets.importers.robomimic_contents import (
     Contents,
     contents_of,
     environment_of,
+    kind_of,
 )
 from robot_datasets.importers.settings import positive_rate
 from robot_datasets.side_record import KEY, SideRecord
@@ -93,7 +94,7 @@ class RobomimicHdf5(Importer):
             every = _demos(root)
             if not every:
                 raise DatasetError(f"{path} has no data/demo_<i>; expected a robomimic or robosuite file")
-            environment, masks = environment_of(root), _masks(root)
+            environment, masks = environment_of(root, path), _masks(root)
             names = _chosen(every, masks, options["filter"])
             first = _first_readable(root, names, path)
             try:
@@ -144,19 +145,13 @@ class RobomimicHdf5(Importer):
 def _episode(root: Any, ref: EpisodeRef, plan: Plan) -> Episode:
     context: _Context = plan.context
     name, number = ref.locator
-    data = {}
-    for feature, keys in context.contents.numbers.items():
-        parts = [read_array(_dataset(root, name, key)) for key in keys]
-        lengths = {len(part) for part in parts}
-        if len(lengths) != 1:
-            raise EpisodeError(
-                f"{', '.join(keys)} differ in length: {sorted(lengths)}; expected one row per step"
-            )
-        data[feature] = _column(feature, parts, plan)
-    images = {
-        n: _frames(_dataset(root, name, key), plan.image_encodings[n])
-        for n, key in context.contents.images.items()
+    used = [key for keys in context.contents.numbers.values() for key in keys]
+    arrays = _arrays(root, name, [*used, *context.contents.images.values()])
+    data = {
+        feature: _column(feature, [read_array(arrays[key]) for key in keys], plan)
+        for feature, keys in context.contents.numbers.items()
     }
+    images = {n: _frames(arrays[key], plan.image_encodings[n]) for n, key in context.contents.images.items()}
     episode = Episode(ref.source_id, data, dict(images), context.task, split=context.splits.get(name, ""))
     if context.record is not None:
         episode = context.record.label(episode, number)
@@ -193,11 +188,18 @@ def _frames(dataset: Any, encoding: str) -> Iterator[bytes]:
             yield encode_frame(frame, encoding)
 
 
-def _dataset(root: Any, name: str, key: str) -> Any:
-    dataset = find_dataset(root, f"data/{name}/{key}")
-    if dataset is None:
-        raise EpisodeError(f"{key} is missing; other demonstrations have it")
-    return dataset
+def _arrays(root: Any, name: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return the datasets of a demonstration by key; nothing is read before all have the same number of rows."""
+    arrays = {}
+    for key in dict.fromkeys(keys):
+        arrays[key] = find_dataset(root, f"data/{name}/{key}")
+        if arrays[key] is None:
+            raise EpisodeError(f"{key} is missing, other demonstrations have it; copy the file again")
+    lengths = {key: array.shape[0] if array.shape else "no" for key, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        listed = ", ".join(f"{key}={n}" for key, n in lengths.items())
+        raise EpisodeError(f"arrays differ in length: {listed}; expected one row per step")
+    return arrays
 
 
 def _side_record(root: Any, demo: Any, n_demos: int) -> tuple[SideRecord | None, list[str]]:
@@ -233,17 +235,17 @@ def _reference(name: str, number: int, record: SideRecord | None) -> EpisodeRef:
 
 
 def _first_readable(root: Any, names: Sequence[str], path: Path) -> Any:
-    """Return the first demonstration with steps and with the commonest keys, for the features of all."""
-    found: dict[tuple[str, ...], list[Any]] = {}
+    """Return the first demonstration with steps and of the commonest kind, for the features of all."""
+    found: dict[Any, list[Any]] = {}
     for name in names[:_LOOKED_AT]:
         try:
             demo = root[f"data/{name}"]
+            kind = kind_of(root, demo.name)
             lengths = [len(demo[key]) for key in ("actions", *V0_ACTION) if key in demo]
-            keys = (*sorted(demo), *(sorted(demo["obs"]) if "obs" in demo else ()))
-        except DAMAGE:  # reading it will report why
+        except (EpisodeError, *DAMAGE):  # reading it will report why
             continue
         if lengths and lengths[0]:
-            found.setdefault(keys, []).append(demo)
+            found.setdefault(kind, []).append(demo)
     if not found:
         raise DatasetError(
             f"{path} has {len(names)} demonstrations, none with actions; expected at least one"
@@ -297,7 +299,7 @@ def _demos(root: Any) -> list[str]:
         data = root.get("data")
         names = list(map(str, data)) if isinstance(data, h5py.Group) else []
     except DAMAGE as error:
-        raise EpisodeError(f"data cannot be listed, the file is damaged: {error}") from error
+        raise EpisodeError(f"data cannot be listed, the file is damaged: {error}; copy it again") from error
     found = {int(match[1]): name for name in names if (match := _DEMO.match(name))}
     return [found[number] for number in sorted(found)]
 

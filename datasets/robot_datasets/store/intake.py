@@ -9,6 +9,8 @@ from robot_datasets.features import Feature, is_image
 from robot_datasets.store.layout import StoreSpec
 
 _SPLITS = ("", "train", "val")
+_LARGEST = 1e30
+"""No quantity in any unit is larger; a damaged exponent is, and its square overflows."""
 
 
 def checked_columns(episode: Episode, spec: StoreSpec) -> dict[str, np.ndarray]:
@@ -65,6 +67,12 @@ def _checked(who: str, name: str, values: np.ndarray, feature: Feature) -> np.nd
         raise EpisodeError(
             f"{who}: {name} has NaN or infinity in {len(bad)} of {len(cast)} steps, first at step {bad[0]}; "
             "expected finite numbers"
+        )
+    if target.kind == "f" and np.abs(cast).max(initial=0) > _LARGEST:
+        step = int(np.argmax(np.abs(cast).reshape(len(cast), -1).max(axis=1)))
+        raise EpisodeError(
+            f"{who}: {name} reaches {np.abs(cast).max():g} at step {step}, expected a physical quantity; "
+            "the file is damaged, copy it again"
         )
     if target.kind in "iu" and not np.array_equal(cast, values):
         raise EpisodeError(f"{who}: {name} has values outside {target}; choose a wider type")
