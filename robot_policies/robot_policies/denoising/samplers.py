@@ -58,11 +58,15 @@ class SamplerConfig:
         clip: Bound of the data estimate in normalised units, None for no clipping. Min-max normalised
             actions lie in [-1, 1].
         temperature: Scale of the initial noise; below 1 samples closer to the mode.
+        goal_scale: Classifier-free guidance (Ho & Salimans, 2022) of a policy that was trained with and without its
+            goal: 0 ignores the goal, 1 follows it, more exaggerates what it changes. Any other value than 0 and 1
+            doubles the network calls.
     """
 
     steps: int = 10
     clip: float | None = 1.0
     temperature: float = 1.0
+    goal_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -65,7 +65,7 @@ class NetworkPolicy(Policy):
     """
 
     registry: ClassVar[Registry[Any]] = networks
-    needs_goal: ClassVar[bool] = True
+    needs_goal = True
 
     def __init__(self, config: NetworkPolicyConfig, spec: PolicySpec, stats: Stats | None) -> None:
         super().__init__(spec)
@@ -121,6 +121,11 @@ class NetworkPolicy(Policy):
         """Put goal tokens (B, N, W) beside each step of the encoded observation (B, T_o, D)."""
         goal = tokens.flatten(1)[:, None].expand(-1, observation.shape[1], -1)
         return torch.cat([observation, goal], dim=-1)
+
+    def without_goal(self, encoded: Tensor) -> Tensor:
+        """What `encode` would make of the same observations if nothing were said of the goal."""
+        seen = self.encoder.out_dim
+        return torch.cat([encoded[..., :seen], torch.zeros_like(encoded[..., seen:])], dim=-1)
 
     def compute_loss(self, batch: Mapping[str, Any]) -> LossOutput:
         """Return the policy's loss on the encoded batch, plus the goal encoder's own."""
