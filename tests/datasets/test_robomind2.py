@@ -213,7 +213,8 @@ def test_times_that_tell_no_rate(stamps: list[float]) -> None:
 
 
 def test_the_median_rate_is_reproducible() -> None:
-    """What is within a thousandth of a whole number is that number."""
+    """What is within a thousandth of a whole number is that number; of two rates, one is taken, not their mean."""
+    assert median_rate([7.0, 3.5]) == 3.5
     assert median_rate([29.99, 30.02, 30.01]) == 30.0
     assert median_rate([12.34567]) == 12.346
 

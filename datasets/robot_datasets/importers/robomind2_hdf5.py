@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_datasets.episode import Episode, EpisodeError
+from robot_datasets.errors import DatasetError
 from robot_datasets.features import STATE, Feature
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.importers.hdf5_reading import open_hdf5
@@ -45,9 +46,11 @@ from robot_datasets.importers.robomind_recording import (
 )
 from robot_datasets.importers.robomind_survey import (
     Camera,
+    FileFacts,
     Probes,
     Survey,
     choose_cameras,
+    file_facts,
     survey,
     surveyed_cameras,
 )
@@ -60,6 +63,7 @@ from robot_datasets.importers.robomind_tree import (
 )
 from robot_datasets.importers.schema_columns import SchemaColumns
 from robot_datasets.importers.settings import positive_rate, whole_number
+from robot_datasets.isolation import call_isolated
 from robot_datasets.schemas import EmbodimentSchema
 
 if TYPE_CHECKING:
@@ -82,6 +86,7 @@ class _Context:
     columns: SchemaColumns
     cameras: tuple[Camera, ...]
     arms: tuple[ArmColumns, ...]
+    min_steps: int
     descriptions: Mapping[str, tuple[str, str]]
     task_rates: Mapping[str, float]
     fps: float
@@ -128,6 +133,7 @@ class RoboMind2Hdf5(Importer):
 
     def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
         """List the files, and look at five of each task."""
+        min_steps = whole_number(options["min_steps"], "min_steps")
         everything = find_trajectories(path, _RELEASE)
         schema, mine = choose_embodiment(path, everything, self.name, options["embodiment"])
         mine, _ = only_tasks(mine, options["tasks"], {})
@@ -163,7 +169,15 @@ class RoboMind2Hdf5(Importer):
             image_encodings={c.feature: c.encoding for c in cameras},
             notes=notes | pose_facts,
             context=_Context(
-                columns, cameras, arms, descriptions, task_rates, fps, bool(options["fps"]), quaternion
+                columns,
+                cameras,
+                arms,
+                min_steps,
+                descriptions,
+                task_rates,
+                fps,
+                bool(options["fps"]),
+                quaternion,
             ),
         )
 
@@ -173,7 +187,7 @@ class RoboMind2Hdf5(Importer):
             try:
                 with open_hdf5(ref.locator.path) as file:
                     yield _episode(file, ref.locator, plan)
-            except EpisodeError as error:
+            except DatasetError as error:
                 yield Rejected(ref.source_id, str(error))
 
 
@@ -204,7 +218,7 @@ def _episode(file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
     }
     images, notes = frames_of(sources, lambda n, _: np.arange(n), context.columns.n_recorded(steps), steps)
     warnings += notes + still_warnings(data[STATE], context.arms, context.cameras, file)
-    warnings += length_warnings(n_steps, whole_number(plan.options["min_steps"], "min_steps"), plan.options)
+    warnings += length_warnings(n_steps, context.min_steps, plan.options)
     task, doubts = _instruction(file, trajectory, context, plan.options["language"])
     return Episode(
         trajectory.source_id,
@@ -219,18 +233,20 @@ def _episode(file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
 
 
 def _look(trajectories: Sequence[Trajectory], schema: EmbodimentSchema, options: Mapping[str, str]) -> Survey:
+    cameras = {name: key for name, (key, _) in choose_cameras(schema, options).items()}
+    keys = {part.source for source in schema.features.values() for part in source.parts}
+    return survey(trajectories, _FILES_PER_TASK, _facts, cameras, keys, dict(options))
+
+
+def _facts(path: Path, cameras: Mapping[str, str], keys: set[str], options: Mapping[str, str]) -> FileFacts:
     def rate(file: h5py.File) -> float | None:
         measured = measured_rate(file)
         return measured.rate if measured is not None and measured.uncertainty <= _COARSEST_RATE else None
 
-    probes = Probes(
-        cameras={name: key for name, (key, _) in choose_cameras(schema, options).items()},
-        keys={part.source for source in schema.features.values() for part in source.parts},
-        order=lambda file, key: decoded_order(file, key, options),
-        rate=rate,
-        find=find_stream,
-    )
-    return survey(trajectories, _FILES_PER_TASK, probes)
+    def order(file: h5py.File, key: str) -> str:
+        return decoded_order(file, key, options)
+
+    return file_facts(path, Probes(cameras, keys, order, rate, find_stream))
 
 
 def _with_validity(features: dict[str, Feature]) -> dict[str, Feature]:
@@ -250,14 +266,20 @@ def _quaternion(
     if wanted != "auto" or END_EFFECTOR not in columns.names:
         return wanted if wanted != "auto" else "xyzw", {}
 
-    def read(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
-        with open_hdf5(trajectory.path) as file:
-            data, _ = columns.read(lambda key: read_stream(file, key, columns))
-        return data[STATE], data[END_EFFECTOR]
-
-    order, left_over = quaternion_order(schema.robot, arms, trajectories, read)
+    order, left_over = quaternion_order(
+        schema.robot,
+        arms,
+        trajectories,
+        lambda trajectory: call_isolated(_state_and_pose, trajectory, columns),
+    )
     facts = {"known_by": "kinematics" if order else "assumption", "angle_left_over_rad": left_over}
     return order or "xyzw", {"quaternion": facts}
+
+
+def _state_and_pose(trajectory: Trajectory, columns: SchemaColumns) -> tuple[np.ndarray, np.ndarray]:
+    with open_hdf5(trajectory.path) as file:
+        data, _ = columns.read(lambda key: read_stream(file, key, columns))
+    return data[STATE], data[END_EFFECTOR]
 
 
 def _in_order(pose: np.ndarray, arms: Sequence[ArmColumns], order: str) -> np.ndarray:

@@ -65,8 +65,11 @@ def frame_rate(stamps: np.ndarray) -> FrameRate | None:
 
 
 def median_rate(rates: Sequence[float]) -> float:
-    """Return the median [Hz]: the whole number if it is within a thousandth of it, else rounded to 1 mHz."""
-    median = float(np.median(rates))
+    """Return the median [Hz]: the whole number if it is within a thousandth of it, else rounded to 1 mHz.
+
+    Of two in the middle it is the lower one, a rate that was measured: their mean might be far from both.
+    """
+    median = float(sorted(rates)[(len(rates) - 1) // 2])
     return float(round(median)) if abs(median - round(median)) < 1e-3 * median else round(median, 3)
 
 

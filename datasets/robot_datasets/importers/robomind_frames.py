@@ -16,7 +16,7 @@ import numpy as np
 from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.image_codec import JPEG_BGR, decode_frame, encode_frame, frame_size, sniff_encoding
-from robot_datasets.importers.hdf5_reading import DAMAGE
+from robot_datasets.importers.hdf5_vlen import open_byte_strings
 
 _FRAMES_PER_READ = 16
 _RAW_COLOUR = {720 * 1280 * 3: (720, 1280), 480 * 640 * 3: (480, 640)}
@@ -54,18 +54,6 @@ class DepthRule:
     size: tuple[int, int] = (0, 0)
 
 
-def check_frames(dataset: Any) -> None:
-    """Raise `EpisodeError` unless a dataset is (T,) of byte strings of varying length."""
-    import h5py
-
-    kind = h5py.check_vlen_dtype(dataset.dtype)
-    if dataset.ndim != 1 or kind is None or np.dtype(kind) != np.uint8:
-        raise EpisodeError(
-            f"{dataset.name} is {dataset.dtype} of shape {dataset.shape}; expected (T,) encoded frames, "
-            "byte strings of varying length"
-        )
-
-
 def stream_frames(dataset: Any, rows: np.ndarray, rule: ColourRule | DepthRule) -> Iterator[bytes]:
     """Yield frames of a dataset, a few at a time.
 
@@ -78,52 +66,49 @@ def stream_frames(dataset: Any, rows: np.ndarray, rule: ColourRule | DepthRule) 
         EpisodeError: A frame cannot be read, is neither encoded nor of a known raw size, ends early, or is
             of another size than the feature.
     """
-    for first in range(0, len(rows), _FRAMES_PER_READ):
-        wanted = rows[first : first + _FRAMES_PER_READ]
-        start, stop = int(wanted[0]), int(wanted[-1]) + 1
-        try:
-            block = dataset[start:stop]
-        except DAMAGE as error:
-            raise EpisodeError(f"{dataset.name} steps {start}..{stop - 1} cannot be read: {error}") from error
-        for row in wanted:
-            try:
-                data = np.asarray(block[row - start]).tobytes()
-                frame = _depth(data, rule) if isinstance(rule, DepthRule) else _colour(data, rule)
-                _check_size(frame, rule.size)
-            except DatasetError as error:
-                raise EpisodeError(f"{dataset.name} step {row}: {error}") from error
-            yield frame
+    with open_byte_strings(dataset) as source:
+        for first in range(0, len(rows), _FRAMES_PER_READ):
+            wanted = rows[first : first + _FRAMES_PER_READ]
+            start = int(wanted[0])
+            block = source.read(start, int(wanted[-1]) + 1)
+            for row in wanted:
+                data = block[row - start]
+                try:
+                    frame = _depth(data, rule) if isinstance(rule, DepthRule) else _colour(data, rule)
+                    _check_size(frame, rule.size)
+                except DatasetError as error:
+                    raise EpisodeError(f"{dataset.name} step {row}: {error}") from error
+                yield frame
 
 
 def measure_frame(dataset: Any, rule: ColourRule | DepthRule) -> tuple[int, int]:
     """Return (height, width) [px] of the first frame, decoded to make sure."""
     if not len(dataset):
         raise EpisodeError(f"{dataset.name} has no frames; expected one per step")
-    frame = next(stream_frames(dataset, np.zeros(1, np.int64), rule))
-    decode_frame(frame)
-    return frame_size(frame)
+    height, width = _decoded(dataset, 0, rule).shape[:2]
+    return height, width
 
 
 def depth_is_metres(dataset: Any) -> bool:
     """Apply the authors' rule to a few frames: if nothing is above 100, it is not in millimetres."""
     n = len(dataset)
     rows = np.unique([(2 * k + 1) * n // (2 * _DEPTH_SAMPLES) for k in range(_DEPTH_SAMPLES)]) if n else []
-    largest = max(
-        (
-            int(decode_frame(f).max())
-            for r in rows
-            for f in stream_frames(dataset, np.array([r]), DepthRule())
-        ),
-        default=0,
-    )
+    largest = max((int(_decoded(dataset, int(row), DepthRule()).max()) for row in rows), default=0)
     return 0 < largest <= _METRES_LIMIT
 
 
 def moves(dataset: Any, rule: ColourRule) -> bool:
     """Whether the picture changes between the first and the middle frame, by more than a camera's noise."""
-    rows = np.array([0, len(dataset) // 2])
-    first, middle = (_thumbnail(decode_frame(frame)) for frame in stream_frames(dataset, rows, rule))
+    first, middle = (_thumbnail(_decoded(dataset, row, rule)) for row in (0, len(dataset) // 2))
     return first.shape == middle.shape and bool(np.abs(first - middle).max() > 10)
+
+
+def _decoded(dataset: Any, row: int, rule: ColourRule | DepthRule) -> np.ndarray:
+    (frame,) = stream_frames(dataset, np.array([row]), rule)
+    try:
+        return decode_frame(frame)
+    except DatasetError as error:
+        raise EpisodeError(f"{dataset.name} step {row}: {error}") from error
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robot_datasets.episode import Episode, EpisodeError
+from robot_datasets.errors import DatasetError
 from robot_datasets.features import STATE
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.importers.hdf5_reading import find_dataset, open_hdf5, read_array, read_text
@@ -43,8 +44,10 @@ from robot_datasets.importers.robomind_recording import (
 )
 from robot_datasets.importers.robomind_survey import (
     Camera,
+    FileFacts,
     Probes,
     choose_cameras,
+    file_facts,
     survey,
     surveyed_cameras,
 )
@@ -57,6 +60,7 @@ from robot_datasets.importers.robomind_tree import (
 )
 from robot_datasets.importers.schema_columns import SchemaColumns
 from robot_datasets.importers.settings import positive_rate, whole_number
+from robot_datasets.isolation import call_isolated
 from robot_datasets.resampling import SELECTING
 from robot_datasets.schemas import EmbodimentSchema
 
@@ -76,6 +80,7 @@ class _Context:
     columns: SchemaColumns
     cameras: tuple[Camera, ...]
     arms: tuple[ArmColumns, ...]
+    min_steps: int
     pose: PoseModel | None
     instructions: Mapping[str, str]
     annotations: Mapping[AnnotationKey, Annotation]
@@ -127,6 +132,7 @@ class RoboMindHdf5(Importer):
 
     def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
         """List the files, and look at two of each task."""
+        min_steps = whole_number(options["min_steps"], "min_steps")
         everything = find_trajectories(path, _RELEASE)
         schema, mine = choose_embodiment(path, everything, self.name, options["embodiment"])
         dirty = DIRTY_TASKS if options["dirty_tasks"] == "drop" else {}
@@ -138,14 +144,14 @@ class RoboMindHdf5(Importer):
         instructions, table = find_instructions(path, options["instructions"])
         annotations, annotated = find_annotations(path, options["annotations"], mine)
         arms = tuple(arms_of(features))
-        context = _Context(columns, cameras, arms, None, instructions, annotations, fps)
+        context = _Context(columns, cameras, arms, min_steps, None, instructions, annotations, fps)
         model, pose_facts = pose_model(
             schema.robot,
             features[END_EFFECTOR].rotation if END_EFFECTOR in features else "",
             arms,
             options,
             mine,
-            lambda trajectory: _state_and_pose(trajectory, context, options),
+            lambda trajectory: call_isolated(_state_and_pose, trajectory, context, dict(options)),
         )
         notes = {
             "schema": schema.name,
@@ -176,7 +182,7 @@ class RoboMindHdf5(Importer):
             try:
                 with open_hdf5(ref.locator.path) as file:
                     yield _episode(file, ref.locator, plan)
-            except EpisodeError as error:
+            except DatasetError as error:
                 yield Rejected(ref.source_id, str(error))
 
 
@@ -194,7 +200,7 @@ def _episode(file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
     sources = {c.feature: (c, camera_dataset(file, c), c.stored) for c in context.cameras}
     images, notes = frames_of(sources, recording.rows_of, context.columns.n_recorded(steps), steps)
     warnings += faults + notes + still_warnings(data[STATE], context.arms, context.cameras, file)
-    warnings += length_warnings(n_steps, whole_number(plan.options["min_steps"], "min_steps"), plan.options)
+    warnings += length_warnings(n_steps, context.min_steps, plan.options)
     segments, skipped = [], []
     annotation = context.annotations.get((trajectory.folder, trajectory.task, trajectory.episode))
     if annotation is not None:
@@ -259,17 +265,23 @@ def _look(
 ) -> tuple[SchemaColumns, tuple[Camera, ...], list[float]]:
     """Return what the surveyed files hold: columns, cameras, and the rates of simulators' clocks [Hz]."""
     chosen = choose_cameras(schema, options)
-    orders = dict(chosen.values())
-    probes = Probes(
-        cameras={name: key for name, (key, _) in chosen.items()},
-        keys={part.source for source in schema.features.values() for part in source.parts},
-        order=lambda _, key: orders[key],
-        rate=lambda file: _measured_rate(file, next(iter(chosen.values()))[0]),
-    )
-    found = survey(trajectories, _FILES_PER_TASK, probes)
+    keys = {part.source for source in schema.features.values() for part in source.parts}
+    found = survey(trajectories, _FILES_PER_TASK, _facts, chosen, keys)
     cameras = surveyed_cameras(chosen, found, options, schema.name)
     columns = SchemaColumns.of(schema, options["action"], found.has)
     return columns, cameras, [rate for rates in found.rates.values() for rate in rates]
+
+
+def _facts(path: Path, chosen: Mapping[str, tuple[str, str]], keys: set[str]) -> FileFacts:
+    orders = dict(chosen.values())
+    first = next(iter(chosen.values()))[0]
+    probes = Probes(
+        cameras={name: key for name, (key, _) in chosen.items()},
+        keys=keys,
+        order=lambda _, key: orders[key],
+        rate=lambda file: _measured_rate(file, first),
+    )
+    return file_facts(path, probes)
 
 
 def _measured_rate(file: h5py.File, camera: str) -> float | None:

@@ -192,7 +192,7 @@ def _healthy_samples(
             break
         try:
             state, pose = read(trajectory)
-        except EpisodeError:
+        except DatasetError:
             continue  # a damaged file tells nothing; it is reported when it is converted
         for found, arm in zip(samples, arms, strict=True):
             joints, columns = state[:, arm.joints], pose[:, arm.pose]

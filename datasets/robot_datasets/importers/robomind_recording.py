@@ -12,10 +12,10 @@ from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.importers.base import Option, Rejected
 from robot_datasets.importers.hdf5_reading import DAMAGE, find_dataset
+from robot_datasets.importers.hdf5_vlen import check_byte_strings
 from robot_datasets.importers.robomind_frames import (
     ColourRule,
     DepthRule,
-    check_frames,
     depth_is_metres,
     moves,
     stream_frames,
@@ -110,7 +110,7 @@ def camera_dataset(file: h5py.File, camera: Camera) -> Any:
     """Return the dataset of a camera's frames; if it is missing, an `EpisodeError` says what is there instead."""
     dataset = find_dataset(file, camera.key)
     if dataset is not None:
-        check_frames(dataset)
+        check_byte_strings(dataset)
         return dataset
     group, _, name = camera.key.rpartition("/")
     try:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import DEPTH_PREFIX, IMAGE_PREFIX, Feature
 from robot_datasets.importers.hdf5_reading import find_dataset, open_hdf5
-from robot_datasets.importers.robomind_frames import ColourRule, DepthRule, check_frames, measure_frame
+from robot_datasets.importers.hdf5_vlen import check_byte_strings
+from robot_datasets.importers.robomind_frames import ColourRule, DepthRule, measure_frame
 from robot_datasets.importers.robomind_tree import Trajectory
 from robot_datasets.importers.settings import chosen_names
+from robot_datasets.isolation import call_isolated
 from robot_datasets.schemas import EmbodimentSchema
 
 if TYPE_CHECKING:
@@ -84,14 +86,42 @@ class Survey:
         """Whether every usable file has a key."""
         return self.n_files > 0 and self.present.get(key, 0) == self.n_files
 
+    def add(self, trajectory: Trajectory, task: str, facts: FileFacts) -> bool:
+        """Count one file in, unless it has no readable frame; return whether it was usable."""
+        self.reasons += [f"{trajectory.source_id}: {reason}" for reason in facts.reasons]
+        if not facts.sizes:
+            return False
+        self.n_files += 1
+        for key in facts.present:
+            self.present[key] = self.present.get(key, 0) + 1
+        for name, size in facts.sizes.items():
+            self.sizes.setdefault(name, set()).add(size)
+        for name, order in facts.orders.items():
+            counts = self.orders.setdefault(name, {})
+            counts[order] = counts.get(order, 0) + 1
+        if facts.rate is not None:
+            self.rates.setdefault(task, []).append(facts.rate)
+        return True
+
     def reason(self) -> str:
         """The first reason, as the end of a message; empty if there is none."""
         return f"; the first that failed, {self.reasons[0]}" if self.reasons else ""
 
 
 @dataclass(frozen=True)
+class FileFacts:
+    """What one file holds; the fields are those of `Survey`."""
+
+    present: tuple[str, ...]
+    sizes: Mapping[str, Size]
+    orders: Mapping[str, str]
+    rate: float | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Probes:
-    """What to look for in a file.
+    """What to look for in an open file.
 
     Attributes:
         cameras: Image feature -> key.
@@ -108,8 +138,17 @@ class Probes:
     find: Callable[[h5py.File, str], Any] = find_dataset
 
 
-def survey(trajectories: Sequence[Trajectory], per_task: int, probes: Probes) -> Survey:
-    """Look at up to `per_task` usable files of every task, spread over its episodes."""
+def survey(
+    trajectories: Sequence[Trajectory], per_task: int, look: Callable[..., FileFacts], *arguments: Any
+) -> Survey:
+    """Look at up to `per_task` usable files of every task, spread over its episodes.
+
+    Args:
+        trajectories: All episodes.
+        per_task: How many of each task.
+        look: Called with a path and `arguments`, in a helper process, because a damaged file may crash HDF5.
+        arguments: Picklable.
+    """
     by_task: dict[str, list[Trajectory]] = {}
     for trajectory in trajectories:
         by_task.setdefault(trajectory.task, []).append(trajectory)
@@ -117,7 +156,12 @@ def survey(trajectories: Sequence[Trajectory], per_task: int, probes: Probes) ->
     for task, candidates in by_task.items():
         usable = 0
         for trajectory in _spread(candidates, per_task):
-            usable += _look(trajectory, task, probes, found)
+            try:
+                facts = call_isolated(look, trajectory.path, *arguments)
+            except DatasetError as error:
+                found.reasons.append(f"{trajectory.source_id}: {error}")
+                continue
+            usable += found.add(trajectory, task, facts)
             if usable == per_task:
                 break
     return found
@@ -168,47 +212,32 @@ def surveyed_cameras(
     return tuple(cameras)
 
 
-def _look(trajectory: Trajectory, task: str, probes: Probes, found: Survey) -> bool:
-    try:
-        with open_hdf5(trajectory.path) as file:
-            present = [key for key in probes.keys if _has_content(probes.find(file, key))]
-            sizes = dict(_measured(file, trajectory, probes, found))
-            if not sizes and probes.cameras:
-                return False
-            rate = probes.rate(file)
-    except EpisodeError as error:
-        found.reasons.append(f"{trajectory.source_id}: {error}")
-        return False
-    found.n_files += 1
-    for key in present:
-        found.present[key] = found.present.get(key, 0) + 1
-    for name, size in sizes.items():
-        found.sizes.setdefault(name, set()).add(size)
-    if rate is not None:
-        found.rates.setdefault(task, []).append(rate)
-    return True
+def file_facts(path: Path, probes: Probes) -> FileFacts:
+    """Look at one file.
 
-
-def _measured(
-    file: h5py.File, trajectory: Trajectory, probes: Probes, found: Survey
-) -> Iterator[tuple[str, Size]]:
-    for name, key in probes.cameras.items():
-        try:
-            dataset = find_dataset(file, key)
-            if dataset is None:
-                continue
-            check_frames(dataset)
-            if name.startswith(DEPTH_PREFIX):
-                yield name, measure_frame(dataset, DepthRule())
-                continue
-            order = probes.order(file, key)
-            size = measure_frame(dataset, ColourRule(order, order))
-        except DatasetError as error:
-            found.reasons.append(f"{trajectory.source_id}: {error}")
-            continue
-        counts = found.orders.setdefault(name, {})
-        counts[order] = counts.get(order, 0) + 1
-        yield name, size
+    Raises:
+        EpisodeError: It cannot be opened or is damaged.
+    """
+    sizes: dict[str, Size] = {}
+    orders: dict[str, str] = {}
+    reasons = []
+    with open_hdf5(path) as file:
+        present = tuple(sorted(key for key in probes.keys if _has_content(probes.find(file, key))))
+        for name, key in probes.cameras.items():
+            try:
+                dataset = find_dataset(file, key)
+                if dataset is None:
+                    continue
+                check_byte_strings(dataset)
+                if name.startswith(DEPTH_PREFIX):
+                    sizes[name] = measure_frame(dataset, DepthRule())
+                    continue
+                order = probes.order(file, key)
+                sizes[name], orders[name] = measure_frame(dataset, ColourRule(order, order)), order
+            except DatasetError as error:
+                reasons.append(str(error))
+        rate = probes.rate(file)
+    return FileFacts(present, sizes, orders, rate, tuple(reasons))
 
 
 def _has_content(dataset: Any) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.importers.hdf5_reading import DAMAGE, open_hdf5
+from robot_datasets.isolation import call_isolated
 
 if TYPE_CHECKING:
     import h5py
@@ -153,13 +154,17 @@ def _release_of_some(trajectories: Sequence[Trajectory]) -> int | None:
     step = max(1, len(trajectories) // _PROBE_FILES)
     for trajectory in trajectories[::step][:_PROBE_FILES]:
         try:
-            with open_hdf5(trajectory.path) as file:
-                release = release_of(file)
-        except EpisodeError:  # damaged files are found out when they are read
+            release = call_isolated(_release_of_file, trajectory.path)
+        except DatasetError:  # damaged files are found out when they are read
             continue
         if release is not None:
             return release
     return None
+
+
+def _release_of_file(path: Path) -> int | None:
+    with open_hdf5(path) as file:
+        return release_of(file)
 
 
 def _files(path: Path) -> Iterator[Path]:
