@@ -15,7 +15,7 @@ from robot_datasets.features import Feature, is_image
 from robot_datasets.goals import TASK
 from robot_policies.evaluation.episode import ChunkRequest
 from robot_policies.execution.executor import ChunkExecutor, Continuation
-from robot_policies.policy import Policy, RunningPlan
+from robot_policies.policy import Policy, PredictedFrames, RunningPlan
 from robot_policies.spec import PolicySpec
 
 
@@ -27,11 +27,13 @@ class Prediction:
         chunks: (B, T_p, A) in physical units.
         n_network_calls: Forward passes of the network that the batch cost.
         latency_s: Wall time from observations in RAM to actions in RAM [s].
+        frames: What the policy expects to see, if it says so.
     """
 
     chunks: np.ndarray
     n_network_calls: int
     latency_s: float
+    frames: PredictedFrames | None = None
 
 
 def episode_generator(seed: int, policy_seed: int) -> torch.Generator:
@@ -64,7 +66,10 @@ def predict(
             chunk = policy.continue_chunk(observation, plan, goal=goal, generator=generators, sampler=sampler)
         actions = chunk.actions.float().cpu().numpy()
     return Prediction(
-        chunks=actions, n_network_calls=chunk.n_network_calls, latency_s=time.perf_counter() - started
+        chunks=actions,
+        n_network_calls=chunk.n_network_calls,
+        latency_s=time.perf_counter() - started,
+        frames=chunk.predicted_frames,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_policies.evaluation import plots
+from robot_policies.evaluation.report_foresight import foresight_section
 from robot_policies.evaluation.report_tables import (
     episode_table,
     executed_steps,
@@ -37,6 +38,7 @@ def write_report(folder: ResultsFolder, summary: Mapping[str, Any]) -> Path:
         _headline(summary),
         _facts(summary, protocol),
         _videos(folder, summary),
+        section("What it expected, and what happened", foresight_section(folder.path)),
         _plots(folder, summary),
         section("Failures", failure_list(results)),
         section("Protocol", protocol_table(protocol)),

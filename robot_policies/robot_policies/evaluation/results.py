@@ -24,6 +24,7 @@ import numpy as np
 from robot_datasets.errors import UserError
 from robot_policies.configuration import ConfigError, from_mapping
 from robot_policies.evaluation.episode import EpisodeOutcome
+from robot_policies.evaluation.foresight import FOLDER, Foresight, write_arrays
 from robot_policies.evaluation.protocol import differences
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class EpisodeResult:
         rewards: (T,) rewards.
         latencies_ms: (n_chunks,) wall time of each policy call [ms].
         batch_sizes: (n_chunks,) number of environments that each call served.
+        foresight: Frames that the policy predicted, of the first few episodes; not part of the record either.
     """
 
     task: str
@@ -84,6 +86,7 @@ class EpisodeResult:
     rewards: np.ndarray = field(default_factory=_array, repr=False, compare=False)
     latencies_ms: np.ndarray = field(default_factory=_array, repr=False, compare=False)
     batch_sizes: np.ndarray = field(default_factory=_array, repr=False, compare=False)
+    foresight: Foresight | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_outcome(
@@ -95,6 +98,7 @@ class EpisodeResult:
         latencies_ms: np.ndarray,
         batch_sizes: np.ndarray,
         n_network_calls: int,
+        foresight: Foresight | None = None,
     ) -> EpisodeResult:
         """Judge an outcome by the task's score. An episode that failed to finish scores 0."""
         finished = not outcome.failure
@@ -120,11 +124,13 @@ class EpisodeResult:
             rewards=outcome.rewards,
             latencies_ms=latencies_ms,
             batch_sizes=batch_sizes,
+            foresight=foresight,
         )
 
     def record(self) -> dict[str, Any]:
         """The JSON-ready record: every attribute but the arrays."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ARRAYS}
+        left_out = (*ARRAYS, "foresight")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
 
 class ResultsFolder:
@@ -194,7 +200,10 @@ class ResultsFolder:
 
     def append(self, result: EpisodeResult) -> None:
         """Add a result; once this returns, it survives a crash."""
-        _write_arrays(self.path / "trajectories" / f"{result.seed}.npz", result)
+        arrays = {name: getattr(result, name) for name in ARRAYS}
+        write_arrays(self.path / "trajectories" / f"{result.seed}.npz", arrays)
+        if result.foresight is not None:
+            result.foresight.save(self.path, result.seed)
         line = json.dumps(result.record(), allow_nan=False) + "\n"
         with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
             file.write(line)
@@ -251,13 +260,6 @@ def _drop_torn_line(path: Path) -> None:
             file.truncate(whole)
 
 
-def _write_arrays(path: Path, result: EpisodeResult) -> None:
-    staging = path.with_name(f".{path.name}.tmp")
-    with staging.open("wb") as file:
-        np.savez_compressed(file, **{name: getattr(result, name) for name in ARRAYS})
-    os.replace(staging, path)
-
-
 def _with_arrays(result: EpisodeResult, folder: Path) -> EpisodeResult:
     path = folder / "trajectories" / f"{result.seed}.npz"
     if not path.exists():
@@ -275,6 +277,6 @@ def _remove_results(folder: Path) -> None:
     """Remove what an evaluation writes, and nothing else."""
     for name in ("protocol.json", "results.jsonl", "summary.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
-    for name in ("trajectories", "videos"):
+    for name in ("trajectories", "videos", FOLDER):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)

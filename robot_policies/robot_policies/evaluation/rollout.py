@@ -21,6 +21,8 @@ from robot_policies.evaluation.environments import (
     RolloutPlan,
 )
 from robot_policies.evaluation.episode import ChunkRequest, EpisodeOutcome
+from robot_policies.evaluation.foresight import MAX_EPISODES as FORESEEN
+from robot_policies.evaluation.foresight import ForesightLog, Watch
 from robot_policies.evaluation.inference import episode_generator, predict
 from robot_policies.evaluation.results import EpisodeResult
 from robot_policies.evaluation.video import Film
@@ -83,6 +85,7 @@ class _Running:
     latencies_s: list[float] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
     n_network_calls: int = 0
+    foresight: ForesightLog | None = None
 
 
 class Rollout:
@@ -109,11 +112,13 @@ class Rollout:
         self._running: dict[int, _Running] = {}
         self._attempts: dict[int, int] = {}
         self._results: dict[int, EpisodeResult] = {}
+        self._foreseen: set[int] = set()
         self.example: ChunkRequest | None = None  # something to measure the policy's latency on
 
     def run(self, seeds: Sequence[int], n_envs: int) -> list[EpisodeResult]:
         """Run one episode per seed, `n_envs` at a time; results in the order of `seeds`."""
         self._queue.extend(seeds)
+        self._foreseen = set(seeds[:FORESEEN])
         with evaluating(self._policy, self._device):
             for slot in range(min(n_envs, len(seeds))):
                 self._start_next(slot)
@@ -128,7 +133,8 @@ class Rollout:
         if self._queue:
             seed = self._queue.popleft()
             generator = episode_generator(seed, self._policy_seed)
-            self._running[slot] = _Running(seed=seed, generator=generator)
+            log = ForesightLog() if seed in self._foreseen else None
+            self._running[slot] = _Running(seed=seed, generator=generator, foresight=log)
             self._pool.start(slot, seed)
 
     def _take(self, slot: int, answer: ChunkRequest | EpisodeOutcome | Filmed | Lost) -> None:
@@ -156,6 +162,7 @@ class Rollout:
             latencies_ms=1e3 * np.array(running.latencies_s),
             batch_sizes=np.array(running.batch_sizes, dtype=np.int64),
             n_network_calls=running.n_network_calls,
+            foresight=None if running.foresight is None else running.foresight.result(),
         )
         self._results[running.seed] = result
         if self._on_result is not None:
@@ -176,8 +183,10 @@ class Rollout:
             sampler=self._sampler,
             device=self._device,
         )
-        for (slot, run, _), chunk in zip(ready, prediction.chunks, strict=True):
+        for row, ((slot, run, request), chunk) in enumerate(zip(ready, prediction.chunks, strict=True)):
             run.request = None
+            if run.foresight is not None and prediction.frames is not None:
+                run.foresight.add(request.step, prediction.frames, row)
             run.latencies_s.append(prediction.latency_s)
             run.batch_sizes.append(len(ready))
             run.n_network_calls += prediction.n_network_calls
@@ -197,11 +206,19 @@ def film_results(
     """Film episodes into ``folder/<seed>.mp4``; return what is wrong with a video, by seed."""
     folder.mkdir(parents=True, exist_ok=True)
     problems: dict[int, str] = {}
+    home = folder.parent
     for start in range(0, len(results), n_envs):
         batch = results[start : start + n_envs]
         for slot, result in enumerate(batch):
             path = folder / f"{result.seed}.mp4"
-            pool.film(slot, Film(path=path, seed=result.seed, actions=result.actions, rewards=result.rewards))
+            film = Film(
+                path=path,
+                seed=result.seed,
+                actions=result.actions,
+                rewards=result.rewards,
+                watch=Watch.of(home, result.seed),
+            )
+            pool.film(slot, film)
         for slot, answer in pool.collect().items():
             if isinstance(answer, Lost):
                 problems[batch[slot].seed] = f"the worker process died while filming ({answer.reason})"

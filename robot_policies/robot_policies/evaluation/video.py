@@ -28,8 +28,9 @@ from robot_policies.configuration import ConfigError
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
+    from robot_policies.evaluation.foresight import Watch
     from robot_policies.evaluation.results import EpisodeResult
-    from robot_sim.task import TaskEnv
+    from robot_sim.task import Observation, TaskEnv
 
 PASSED, FAILED, CANVAS, INK = (46, 160, 67), (218, 54, 51), (20, 22, 26), (230, 233, 238)
 GRID_TILES = 25
@@ -79,12 +80,14 @@ class Film:
         seed: The episode's seed.
         actions: (T, A) actions to carry out.
         rewards: (T,) rewards that the replay must return.
+        watch: Observed frames to keep; None keeps none.
     """
 
     path: Path
     seed: int
     actions: np.ndarray
     rewards: np.ndarray
+    watch: Watch | None = None
 
 
 class VideoWriter:
@@ -133,14 +136,19 @@ class VideoWriter:
 
 def film_episode(env: TaskEnv, film: Film) -> str:
     """Replay an episode in `env` and film it; return "" or how the replay differs from the record."""
-    env.reset(seed=film.seed)
+    observation, _ = env.reset(seed=film.seed)
     rewards = []
+    seen: dict[int, np.ndarray] = {}
     with VideoWriter(film.path, fps=env.task_spec.fps) as video:
         video.add(_frame(env))
-        for action in film.actions:
-            _, reward, *_ = env.step(action)
+        _watch(film, 0, observation, seen)
+        for step, action in enumerate(film.actions, start=1):
+            observation, reward, *_ = env.step(action)
             rewards.append(float(reward))
             video.add(_frame(env))
+            _watch(film, step, observation, seen)
+    if film.watch is not None:
+        film.watch.save(seen)
     if np.allclose(rewards, film.rewards, rtol=REWARD_TOLERANCE, atol=REWARD_TOLERANCE):
         return ""
     step = int(np.argmax(~np.isclose(rewards, film.rewards, rtol=REWARD_TOLERANCE, atol=REWARD_TOLERANCE)))
@@ -148,6 +156,11 @@ def film_episode(env: TaskEnv, film: Film) -> str:
         f"the replay differs from the evaluated episode from step {step + 1} on: reward "
         f"{rewards[step]:.6g} instead of {film.rewards[step]:.6g}; the task is not deterministic"
     )
+
+
+def _watch(film: Film, step: int, observation: Observation, seen: dict[int, np.ndarray]) -> None:
+    if film.watch is not None and step in film.watch.steps:
+        seen[step] = np.array(observation[film.watch.camera])
 
 
 def _frame(env: TaskEnv) -> np.ndarray:
