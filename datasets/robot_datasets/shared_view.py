@@ -7,7 +7,7 @@ their components count as masks, cameras under common names. `shared_views` make
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, IMAGE_PREFIX, STATE, Feature, is_image
+from robot_datasets.image_fit import fit_image
 from robot_datasets.loader import BatchDataset
 from robot_datasets.shared_layout import Placement, SharedLayout, load_layout
 from robot_datasets.statistics import FeatureStats
@@ -62,6 +63,7 @@ class SharedView:
         *,
         cameras: Mapping[str, str] | None = None,
         blank: Mapping[str, Feature] | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         """View a store.
 
@@ -71,6 +73,7 @@ class SharedView:
             layout: The layout, cut down to what the mixture uses.
             cameras: See `ViewOptions`.
             blank: The feature of each camera that the robot lacks, by common feature name.
+            image_size: Height and width that all frames are brought to [px]; None leaves them.
         """
         self.store = store
         self.placements = {
@@ -81,14 +84,16 @@ class SharedView:
         if ACTION not in self.placements:
             raise DatasetError(f"{store.path} has no feature 'action'; a mixture needs one")
         self._source = _camera_sources(store, cameras or {})
-        self._blank = dict(blank or {})
+        self._blank = {name: _sized(feature, image_size) for name, feature in (blank or {}).items()}
+        self._image_size = image_size
 
     @property
     def features(self) -> dict[str, Feature]:
         """The store's features; state and action padded, the state's mask added, cameras renamed."""
         own = self.store.features
         features = {name: feature for name, feature in own.items() if not is_image(name)}
-        features |= {name: own[source] for name, source in self._source.items()} | self._blank
+        features |= {name: _sized(own[source], self._image_size) for name, source in self._source.items()}
+        features |= self._blank
         features |= {name: placement.padded_feature for name, placement in self.placements.items()}
         if STATE in self.placements:
             layout = self.placements[STATE].layout
@@ -119,7 +124,8 @@ class SharedView:
             return BlankImages(self._blank[name])
         if name not in self._source:
             raise DatasetError(unknown_name("camera", name, [*self._source, *self._blank]))
-        return self.store.images(self._source[name])
+        images = self.store.images(self._source[name])
+        return images if self._image_size is None else FittedImages(images, self._image_size)
 
     def stats(self, name: str, episodes: Sequence[int] | NDArray[Any] | None = None) -> FeatureStats:
         """Statistics as of an `EpisodeStore`; a place that is not filled is constantly 0."""
@@ -198,8 +204,24 @@ class BlankImages:
         return np.zeros((len(indices), *self.feature.shape), dtype=self.feature.dtype)
 
 
+class FittedImages:
+    """A camera whose frames are brought to one size, see `robot_datasets.image_fit`."""
+
+    def __init__(self, images: Any, size: tuple[int, int]) -> None:
+        self._images = images
+        self._size = size
+
+    def decode(self, indices: NDArray[np.int64]) -> NDArray[Any]:
+        """Return frames (N, height, width, C); those of a store may differ in size."""
+        return np.stack([fit_image(self._images.decode([int(i)])[0], self._size) for i in indices])
+
+
 def shared_views(
-    stores: Sequence[Any], options: Sequence[ViewOptions], layout: str = "shared"
+    stores: Sequence[Any],
+    options: Sequence[ViewOptions],
+    layout: str = "shared",
+    *,
+    image_size: tuple[int, int] | None = None,
 ) -> list[SharedView]:
     """Bring the stores of a mixture to one layout, cut down to the slots that one of them fills.
 
@@ -207,6 +229,7 @@ def shared_views(
         stores: Open stores.
         options: One for each.
         layout: Name of the layout.
+        image_size: Height and width that all frames are brought to [px]; None leaves them.
 
     Raises:
         DatasetError: A component of an action has no place, a slot would hold different things, or a camera
@@ -238,6 +261,7 @@ def shared_views(
                 for name, source in option.cameras.items()
                 if not source
             },
+            image_size=image_size,
         )
         for store, own, option in zip(stores, slots, options, strict=True)
     ]
@@ -280,6 +304,10 @@ def _camera_sources(store: Any, cameras: Mapping[str, str]) -> dict[str, str]:
             known = [n.removeprefix(IMAGE_PREFIX) for n in store.features if n.startswith(IMAGE_PREFIX)]
             raise DatasetError(f"{store.path}: cameras.{name}: {unknown_name('camera', source, known)}")
     return {IMAGE_PREFIX + name: IMAGE_PREFIX + source for name, source in cameras.items() if source}
+
+
+def _sized(feature: Feature, size: tuple[int, int] | None) -> Feature:
+    return feature if size is None else replace(feature, shape=(*size, feature.shape[2]))
 
 
 def _size_elsewhere(name: str, stores: Sequence[Any], options: Sequence[ViewOptions]) -> Feature:

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from robot_datasets.errors import unknown_name
 from robot_datasets.features import ACTION, STATE, Feature, is_image
+from robot_datasets.image_fit import fit_image
 from robot_datasets.mixture import Affine
 from robot_datasets.shared_layout import Placement
 from robot_datasets.shared_view import STATE_IS_VALID, SharedView
 from robot_policies.configuration import ConfigError
-from robot_policies.policy import ActionChunk, Generators, LossOutput, Policy
+from robot_policies.policy import ActionChunk, Generators, LossOutput, Policy, RunningPlan
 
 CARD_KEY = "embodiments"
 """Where the data card of a checkpoint lists the embodiments of its mixture."""
@@ -86,14 +87,14 @@ class EmbodimentMap:
         robot: Embodiment of the store.
         fps: Rate of the store [Hz].
         features: The robot's low-dimensional features by name, the action included.
-        cameras: The policy's camera feature -> the robot's, or None for a black picture.
+        cameras: The policy's camera feature -> the robot's name and feature, or None for a black picture.
     """
 
     name: str
     robot: str
     fps: float
     features: Mapping[str, FeatureMap]
-    cameras: Mapping[str, str | None]
+    cameras: Mapping[str, tuple[str, Feature] | None]
 
     @classmethod
     def of(
@@ -116,7 +117,12 @@ class EmbodimentMap:
                 n: FeatureMap.of(view.store.features[n], view.placements.get(n), rescale.get(n))
                 for n in numbers
             },
-            cameras={n: view.camera_source(n) for n in observation if is_image(n)},
+            cameras={
+                n: None if source is None else (source, view.store.features[source])
+                for n in observation
+                if is_image(n)
+                for source in (view.camera_source(n),)
+            },
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +135,11 @@ class EmbodimentMap:
             for name, entry in self.features.items()
         }
         facts = {"name": self.name, "robot": self.robot, "fps": self.fps}
-        return {**facts, "features": features, "cameras": dict(self.cameras)}
+        cameras = {
+            name: None if own is None else {"name": own[0], "feature": own[1].to_dict()}
+            for name, own in self.cameras.items()
+        }
+        return {**facts, "features": features, "cameras": cameras}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EmbodimentMap:
@@ -141,7 +151,11 @@ class EmbodimentMap:
             )
             for name, entry in values["features"].items()
         }
-        return cls(**{**values, "features": features})
+        cameras = {
+            name: None if own is None else (own["name"], Feature.from_dict(own["feature"], where=name))
+            for name, own in values["cameras"].items()
+        }
+        return cls(**{**values, "features": features, "cameras": cameras})
 
 
 def embodiment_names(card: Mapping[str, Any]) -> list[str]:
@@ -178,16 +192,17 @@ class EmbodimentPolicy(Policy):
 
     def __init__(self, policy: Policy, embodiment: EmbodimentMap) -> None:
         shared = policy.spec
-        observation: dict[str, Feature] = {}
-        for name, feature in shared.observation.items():
-            if name in embodiment.features:
-                observation[name] = embodiment.features[name].feature
-            elif (source := embodiment.cameras.get(name)) is not None:
-                observation[source] = feature
-        own = replace(
-            shared, observation=observation, action=embodiment.features[ACTION].feature, fps=embodiment.fps
+        own_name = {name: own[0] for name, own in embodiment.cameras.items() if own is not None}
+        super().__init__(
+            replace(
+                shared,
+                observation=_own_features(shared.observation, embodiment),
+                goal=_own_features(shared.goal, embodiment),
+                action=embodiment.features[ACTION].feature,
+                fps=embodiment.fps,
+                future={own_name.get(name, name): steps for name, steps in shared.future.items()},
+            )
         )
-        super().__init__(own)
         self.policy = policy
         self.embodiment = embodiment
 
@@ -200,37 +215,87 @@ class EmbodimentPolicy(Policy):
         self,
         observation: Mapping[str, Tensor],
         *,
-        goal: Mapping[str, Tensor] | None = None,
+        goal: Mapping[str, Any] | None = None,
         generator: Generators = None,
         sampler: Mapping[str, Any] | None = None,
     ) -> ActionChunk:
         """Predict an action chunk of this robot; see `Policy.predict_chunk`."""
-        self.check_observation(observation)
-        chunk = self.policy.predict_chunk(
-            self._to_policy(observation), goal=goal, generator=generator, sampler=sampler
+        shared, goals = self._checked(observation, goal)
+        return self._back(self.policy.predict_chunk(shared, goal=goals, generator=generator, sampler=sampler))
+
+    @torch.no_grad()
+    def continue_chunk(
+        self,
+        observation: Mapping[str, Tensor],
+        plan: RunningPlan,
+        *,
+        goal: Mapping[str, Any] | None = None,
+        generator: Generators = None,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> ActionChunk:
+        """Predict a chunk of this robot that continues a plan; see `Policy.continue_chunk`."""
+        shared, goals = self._checked(observation, goal)
+        running = replace(plan, actions=self.embodiment.features[ACTION].to_policy(plan.actions))
+        return self._back(
+            self.policy.continue_chunk(shared, running, goal=goals, generator=generator, sampler=sampler)
         )
+
+    def _checked(
+        self, observation: Mapping[str, Tensor], goal: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Observation and goal as the policy of the mixture expects them."""
+        size = self.check_observation(observation)
+        shared = self._to_policy(observation, self.policy.spec.observation)
+        if goal is None:
+            return shared, None
+        self.check_goal(goal, size)
+        words = {name: value for name, value in goal.items() if name not in self.spec.goal}
+        return shared, {**self._to_policy(goal, self.policy.spec.goal), **words}
+
+    def _back(self, chunk: ActionChunk) -> ActionChunk:
         back = self.embodiment.features[ACTION].from_policy
         samples = None if chunk.samples is None else back(chunk.samples)
         return replace(chunk, actions=back(chunk.actions), samples=samples)
 
-    def _to_policy(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The observation as the policy of the mixture expects it."""
-        like = next(iter(observation.values()))
-        steps = like.shape[:2]
-        shared: dict[str, Tensor] = {}
-        for name, feature in self.policy.spec.observation.items():
+    def _to_policy(self, values: Mapping[str, Any], wanted: Mapping[str, Feature]) -> dict[str, Any]:
+        """Own features (B, N, ...) as the features `wanted` of the policy of the mixture."""
+        given = next((value for value in values.values() if isinstance(value, Tensor)), None)
+        if given is None:
+            return {}
+        steps, device = given.shape[:2], given.device
+        shared: dict[str, Any] = {}
+        for name, feature in wanted.items():
             if name in self.embodiment.features:
-                shared[name] = self.embodiment.features[name].to_policy(observation[name].float())
+                shared[name] = self.embodiment.features[name].to_policy(values[name].float())
             elif name == STATE_IS_VALID:
-                valid = torch.zeros(feature.shape[0], device=like.device)
+                valid = torch.zeros(feature.shape[0], device=device)
                 valid[list(self.embodiment.features[STATE].positions)] = 1
                 shared[name] = valid.expand(*steps, -1)
             else:
-                source = self.embodiment.cameras[name]
-                height, width, channels = feature.shape
-                shared[name] = (
-                    torch.zeros((*steps, channels, height, width), dtype=torch.uint8, device=like.device)
-                    if source is None
-                    else observation[source]
-                )
+                camera, (height, width, channels) = self.embodiment.cameras[name], feature.shape
+                if camera is None:
+                    shape = (*steps, channels, height, width)
+                    shared[name] = torch.zeros(shape, dtype=torch.uint8, device=device)
+                else:
+                    shared[name] = _fitted(values[camera[0]], (height, width))
         return shared
+
+
+def _own_features(shared: Mapping[str, Feature], embodiment: EmbodimentMap) -> dict[str, Feature]:
+    """The robot's own features behind the policy's; masks and cameras that it lacks are left out."""
+    own: dict[str, Feature] = {}
+    for name, feature in shared.items():
+        if name in embodiment.features:
+            own[name] = embodiment.features[name].feature
+        elif (camera := embodiment.cameras.get(name)) is not None:
+            own[camera[0]] = feature if 0 in camera[1].shape else camera[1]
+    return own
+
+
+def _fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames (B, T, C, H, W) brought to `size`, as training saw them; 0 leaves that side."""
+    if 0 in size or tuple(images.shape[-2:]) == size:
+        return images
+    frames = images.flatten(0, 1).movedim(1, -1).cpu().numpy()
+    fitted = torch.from_numpy(np.stack([fit_image(frame, size) for frame in frames])).to(images.device)
+    return fitted.movedim(-1, 1).unflatten(0, images.shape[:2])

@@ -1,5 +1,6 @@
 """Different robots in one mixture: trained together, then each acted for with its own components."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -10,11 +11,19 @@ import torch
 from robot_datasets.episode import Episode
 from robot_datasets.errors import UserError
 from robot_datasets.features import ACTION, STATE, Feature
+from robot_datasets.image_codec import encode_frame
 from robot_datasets.shared_view import STATE_IS_VALID
 from robot_datasets.store import EpisodeStoreWriter
-from robot_policies.checkpoint import load_policy, read_json
+from robot_policies.checkpoint import load_policy, policy_config, read_json
 from robot_policies.cli.main import main
+from robot_policies.configuration import to_mapping
+from robot_policies.embodiments import EmbodimentPolicy, find_embodiment
+from robot_policies.policies import build_policy
 from robot_policies.policies.base import NetworkPolicy
+from robot_policies.spec import SpecError
+from robot_policies.training.batches import to_tensors
+from robot_policies.training.config import RunConfig
+from robot_policies.training.data import open_data
 
 ARM = ("j1", "j2", "grip")
 TWO_ARMS = ("grip", "lj1", "rj1", "rj2")
@@ -130,8 +139,6 @@ def test_evaluation_asks_which_robot(run_folder: Path, capsys: pytest.CaptureFix
 
 def test_a_policy_of_one_robot_has_no_embodiments(run_folder: Path, tmp_path: Path) -> None:
     """Naming an embodiment of a checkpoint that has none is an error, and so is training one face of a policy."""
-    from robot_policies.embodiments import find_embodiment
-
     with pytest.raises(UserError, match="trained on one embodiment"):
         find_embodiment({}, "arm")
     policy = load_policy(run_folder, embodiment="arm").policy
@@ -151,3 +158,65 @@ def test_absent_components_hardly_count(run_folder: Path) -> None:
     assert error.grad is not None
     torch.testing.assert_close(error.grad[0, 0, 5], 0.1 * error.grad[0, 0, 0])
     torch.testing.assert_close(error.grad.sum(dim=(1, 2)), torch.full((2,), 0.5))
+
+
+def _write_camera_store(path: Path, names: tuple[str, ...], camera: str, size: tuple[int, int]) -> None:
+    feature = Feature(dtype="float32", shape=(len(names),), names=names)
+    features = {STATE: feature, ACTION: feature, camera: Feature(dtype="uint8", shape=(*size, 3))}
+    random = np.random.default_rng(0)
+    with EpisodeStoreWriter(path, features=features, fps=10, embodiment=path.stem) as writer:
+        for i in range(3):
+            values = random.normal(size=(9, len(names))).astype(np.float32)
+            frames = [
+                encode_frame(random.integers(0, 256, (*size, 3), dtype=np.uint8), "png") for _ in range(9)
+            ]
+            writer.add_episode(Episode(f"e{i}", {STATE: values, ACTION: values}, {camera: frames}))
+        writer.publish()
+
+
+def test_cameras_of_different_robots_become_one(tmp_path: Path) -> None:
+    """Cameras of other names and sizes are brought together; each robot is asked for its own frames."""
+    top, front = "observation.images.top", "observation.images.front"
+    _write_camera_store(tmp_path / "arm.zarr", ARM, top, (24, 32))
+    _write_camera_store(tmp_path / "two.zarr", TWO_ARMS, front, (40, 30))
+    slots = {
+        "arm": {"right_arm": ["j1", "j2"], "right_gripper": ["grip"]},
+        "two": {"left_arm": ["lj1"], "right_arm": ["rj1", "rj2"], "right_gripper": ["grip"]},
+    }
+    cameras = {"arm": {"head": "top", "wrist": ""}, "two": {"head": "front", "wrist": "front"}}
+    run = RunConfig.parse(
+        {
+            "dataset": {
+                "mixture": [
+                    {"path": str(tmp_path / f"{name}.zarr"), "view": {"slots": own, "cameras": cameras[name]}}
+                    for name, own in slots.items()
+                ],
+                "observation": [STATE, "observation.images.head", "observation.images.wrist"],
+                "layout": "shared",
+                "image_size": [24, 24],
+            },
+            "policy": {
+                "type": "regression",
+                "network": {"type": "mlp"},
+                "image_encoder": {"type": "resnet"},
+            },
+            "window": {"n_obs_steps": 1, "horizon": 4, "n_action_steps": 2},
+            "output_dir": str(tmp_path / "run"),
+        }
+    )
+    data = open_data(run.dataset, run.window)
+    batch = data.train.__getitems__(np.arange(len(data.train)))
+    assert batch["observation.images.head"].shape[1:] == (1, 3, 24, 24)
+    wrist = batch["observation.images.wrist"].reshape(len(batch["dataset_index"]), -1).any(axis=1)
+    np.testing.assert_array_equal(wrist, batch["dataset_index"] == 1)
+    shared = build_policy(policy_config(to_mapping(run)), data.spec, data.stats).eval()
+    shared.compute_loss(to_tensors(batch, torch.device("cpu"))).loss.backward()
+    for name, camera, size in (("arm.zarr", top, (24, 32)), ("two.zarr", front, (40, 30))):
+        policy = EmbodimentPolicy(shared, find_embodiment(json.loads(json.dumps(data.card)), name))
+        assert list(policy.spec.observation) == [STATE, camera]
+        names = policy.spec.action.names
+        pixels = torch.randint(0, 256, (2, 1, 3, *size), dtype=torch.uint8)
+        chunk = policy.predict_chunk({STATE: torch.zeros(2, 1, len(names)), camera: pixels})
+        assert chunk.actions.shape == (2, 4, len(names))
+        with pytest.raises(SpecError, match=camera):
+            policy.predict_chunk({STATE: torch.zeros(2, 1, len(names))})

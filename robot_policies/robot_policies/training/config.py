@@ -48,6 +48,7 @@ class DatasetConfig:
         split_seed: Seed of the split; independent of the training seed, so that runs are comparable.
         layout: Bring every store to a shared layout (``shared``), so that different robots mix: states and actions
             are padded and masked, see `robot_datasets.shared_view`. Null mixes stores of equal features.
+        image_size: With `layout`: height and width that the frames of all stores are brought to [px]; null leaves them.
         rescale: How the other stores of a mixture are normalised by their own statistics: the mode by feature,
             ``default`` for the rest. Give what the policy's ``normalization`` says; see `robot_datasets.mixture`.
         statistics: ``own``: each store of a mixture is normalised by its own statistics, the first one's being the
@@ -64,6 +65,7 @@ class DatasetConfig:
     max_train_episodes: int | None = None
     split_seed: int = 42
     layout: str | None = None
+    image_size: tuple[int, ...] | None = None
     rescale: Mapping[str, str] = field(default_factory=lambda: {"default": "min_max"})
     statistics: Literal["own", "pooled"] = "own"
 
@@ -73,6 +75,10 @@ class DatasetConfig:
         _require(0 <= self.val_ratio < 1, "dataset.val_ratio", f"expected 0 <= x < 1, got {self.val_ratio}")
         _require(all(s.weight > 0 for s in self.mixture), "dataset.mixture", "weights must be > 0")
         _positive("dataset", self, "max_train_episodes")
+        if self.image_size is not None:
+            fits = len(self.image_size) == 2 and min(self.image_size) > 0
+            _require(fits, "dataset.image_size", f"expected [height, width], got {list(self.image_size)}")
+            _require(self.layout is not None, "dataset.image_size", "set dataset.layout, too")
         if any(not source.actions for source in self.mixture):
             _require(self.mixture[0].actions, "dataset.mixture", "the first store needs actions")
             _require(

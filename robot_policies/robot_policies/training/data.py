@@ -94,7 +94,10 @@ def open_data(
     sources = config.mixture or (SourceConfig(path=config.path),)
     stores = [opener(source.path) for source in sources]
     if config.layout is not None:
-        stores = shared_views(stores, [source.view for source in sources], config.layout)
+        views, size = [source.view for source in sources], config.image_size
+        stores = shared_views(
+            stores, views, config.layout, image_size=None if size is None else (size[0], size[1])
+        )
     if config.goal is not None:
         config = replace(config, goal=replace(config.goal, seed=seed))
     opened = [
@@ -205,7 +208,7 @@ def _embodiments(
         )
     maps = [{}, *rescale[1:]]
     return [
-        EmbodimentMap.of(source.store, name, config.observation, own).to_dict()
+        EmbodimentMap.of(source.store, name, (*config.observation, *config.goal_features), own).to_dict()
         for source, name, own in zip(opened, names, maps, strict=True)
     ]
 
