@@ -1,6 +1,7 @@
 """The linter: each rule finds the fault it looks for, and is silent on clean data."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -297,3 +298,12 @@ def test_a_real_store_is_read(tmp_path: Any) -> None:
     report = lint(store, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 2), (2, 2)]
     assert report.worst() in ("", "note")
+
+
+def test_every_rule_is_documented() -> None:
+    """The page of the tools has a row for each rule, and for no other."""
+    page = Path(__file__).parents[2] / "docs" / "datasets" / "tools.md"
+    section = page.read_text(encoding="utf-8").split("## check")[1].split("\n## ")[0]
+    rules = section.split("| rule |")[1].split("\n\n")[0]
+    documented = {line.split("`")[1] for line in rules.splitlines() if line.startswith("| `")}
+    assert documented == set(rule_codes())

@@ -11,6 +11,8 @@ import yaml
 from robot_datasets import schemas
 from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
+from robot_datasets.exporters import exporter_names
+from robot_datasets.importers import importer_names
 from robot_datasets.schemas import Part, assemble, find_schema, load_schema, schema_names, schemas_of
 from robot_datasets.schemas.reading import SchemaError
 from robot_datasets.shared_layout import check_layout
@@ -228,3 +230,20 @@ def test_unknown_names_come_with_the_nearest(lookup: Any) -> None:
     """A misspelt schema, label, feature or action is an error with a suggestion."""
     with pytest.raises(DatasetError, match="did you mean"):
         lookup()
+
+
+def test_the_documented_example_is_valid(tmp_path: Path) -> None:
+    """The schema in the documentation can be copied into a file as it is."""
+    page = Path(__file__).parents[2] / "docs" / "datasets" / "schemas.md"
+    example = page.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "ur5e.yaml").write_text(example, encoding="utf-8")
+    schema = load_schema(tmp_path / "ur5e.yaml")
+    check_layout(schema)
+    assert schema.action().names[-1] == "gripper"
+
+
+def test_the_index_of_formats_is_complete() -> None:
+    """The page of the datasets lists every importer and exporter."""
+    page = (Path(__file__).parents[2] / "docs" / "datasets" / "README.md").read_text(encoding="utf-8")
+    for name in (*importer_names(), *exporter_names()):
+        assert f"`{name}`" in page
