@@ -34,6 +34,12 @@ def describe_unexpected(error: Exception) -> str:
     )
 
 
+def one_line(error: Exception) -> str:
+    """Return kind and text of a foreign error in one line of bearable length."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
 def _is_library(file: Path) -> bool:
     installed = "site-packages" in file.parts or file.is_relative_to(Path(traceback.__file__).parent)
     return installed and "robot_datasets" not in file.parts

@@ -115,6 +115,7 @@ class EpisodeReader:
             success=place.meta.success,
             split=place.meta.split or split_of(place.meta.index, self._splits),
             segments=list(segments),
+            warnings=_row_warnings(place, table.num_rows, numbers),
         )
 
     def _numbers(self, name: str, table: Any, key: str, file: str) -> np.ndarray:
@@ -161,6 +162,18 @@ class EpisodeReader:
             else:
                 segments += event_segments(table[key].to_pylist())
         return task, segments + [Segment.of(part) for part in meta.segments]
+
+
+def _row_warnings(place: Place, n_rows: int, numbers: np.ndarray | None) -> list[str]:
+    """Say where the rows are not what the metadata and their own numbers promise."""
+    found, length = [], place.meta.length
+    if length is not None and length != n_rows:
+        found.append(
+            f"{place.file}: the episode has {n_rows} rows, its metadata says {length}; the rows are kept"
+        )
+    if numbers is not None and np.any(np.diff(numbers) <= 0):
+        found.append(f"{place.file}: frame_index does not increase; the rows are kept in their order")
+    return found
 
 
 def _encoded(reader: VideoReader, file: str, wanted: np.ndarray, encoding: str) -> Iterator[bytes]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LOOKED_AT = 256
+_COMPARED_FILES = 5
 _DTYPE_FIELDS = ("units", "frame", "rotation", "gripper", "meaning")
 
 
@@ -130,16 +131,30 @@ class FeaturePlanner:
         return str(self._declared.get(key, {}).get("dtype") or "")
 
     def _first_readable(self) -> tuple[str, RowReader]:
-        reasons = []
+        """Return the first data file with rows whose columns are like those of most of the first few."""
+        reasons: list[str] = []
+        found: dict[Any, list[tuple[str, RowReader]]] = {}
         for file in sorted({place.file for place in self._source.places.values()}):
             rows = RowReader(self._source.tree)
             try:
-                if rows.n_rows(file):
-                    return file, rows
-                reasons.append(f"{file} has no rows")
+                n_rows = rows.n_rows(file)
+                if n_rows:
+                    found.setdefault(self._kinds(file, rows), []).append((file, rows))
+                else:
+                    reasons.append(f"{file} has no rows")
             except EpisodeError as error:
                 reasons.append(str(error))
-        raise DatasetError(f"the dataset has no readable data file; {(reasons or ['none was found'])[0]}")
+            if sum(map(len, found.values())) == _COMPARED_FILES:
+                break
+        if not found:
+            raise DatasetError(f"the dataset has no readable data file; {(reasons or ['none was found'])[0]}")
+        return max(found.values(), key=len)[0]
+
+    def _kinds(self, file: str, rows: RowReader) -> tuple[tuple[str, Column], ...]:
+        """Return what the columns of a file are, those of encoded frames left out."""
+        names = [name for name in rows.schema(file).names if self._type_of(name) != "image"]
+        table = rows.read(file, 0, 1, names)
+        return tuple((key, describe_column(table, key, self._type_of(key))) for key in sorted(names))
 
     def _warn_of_columns(self, found: Mapping[str, Column]) -> None:
         absent = [key for key in DEFAULT_COLUMNS if key not in found]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from robot_datasets.errors import DatasetError
+from robot_datasets.errors import DatasetError, one_line
 from robot_datasets.importers.file_tree import FileTree
 
 DEFAULT_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -25,6 +25,8 @@ SIDE_FILE = "meta/robot_policies.json"
 _OWN_FILE = re.compile(r"^episode_(\d+)\.(parquet|mp4)$")
 _SHARED_FILE = re.compile(r"^file[-_](\d+)\.(parquet|mp4)$")
 _CHUNK = re.compile(r"^chunk-(\d+)$")
+_LARGEST = 1 << 40
+_WIDEST = 4096
 _GENERIC_NAME = re.compile(r"^(motor|dim|joint|state|action)?_?\d+$")
 
 
@@ -160,27 +162,47 @@ def _video_key(path: PurePosixPath) -> str:
     return folders[-1] if folders else ""
 
 
-def read_tasks(tree: FileTree) -> dict[int, str]:
-    """Return task number -> instruction, from whichever table is there; empty if none is."""
-    if not tree.has("meta/tasks.parquet"):
-        rows = _json_lines(tree, "meta/tasks.jsonl")
-        return {
-            int(row["task_index"]): str(row["task"]) for row in rows if {"task_index", "task"} <= set(row)
-        }
-    table = _parquet(tree, "meta/tasks.parquet")
-    texts = [name for name in table.column_names if name != "task_index"]
-    if "task_index" not in table.column_names or not texts:
-        raise DatasetError(
-            f"meta/tasks.parquet has columns {table.column_names}; expected the task text and task_index"
-        )
-    pairs = zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True)
-    return {int(index): str(text) for index, text in pairs}
+def read_tasks(tree: FileTree, warnings: list[str]) -> dict[int, str]:
+    """Return task number -> instruction, from whichever table is there; empty if none is.
+
+    Args:
+        tree: The dataset's files.
+        warnings: Takes complaints about instructions that are no text and left out.
+
+    Raises:
+        DatasetError: The table is damaged.
+    """
+    name = "meta/tasks.parquet" if tree.has("meta/tasks.parquet") else "meta/tasks.jsonl"
+    if name.endswith(".jsonl"):
+        rows = [row for row in _json_lines(tree, name) if {"task_index", "task"} <= set(row)]
+        pairs = [(row["task_index"], row["task"]) for row in rows]
+    else:
+        table = _parquet(tree, name)
+        texts = [column for column in table.column_names if column != "task_index"]
+        if "task_index" not in table.column_names or not texts:
+            raise DatasetError(
+                f"{name} has columns {table.column_names}; expected the task text and task_index"
+            )
+        pairs = list(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
+    found = {_integer(index, f"{name}: task_index"): text for index, text in pairs}
+    for index, text in found.items():
+        if not isinstance(text, str):
+            warnings.append(f"{name}: instruction {index} is {str(text)[:40]!r}, expected text; left out")
+    return {index: text for index, text in found.items() if isinstance(text, str)}
 
 
-def read_episodes(tree: FileTree) -> dict[int, EpisodeMeta]:
-    """Return the episode table by episode number, from whichever file is there; empty if none is."""
+def read_episodes(tree: FileTree, warnings: list[str]) -> dict[int, EpisodeMeta]:
+    """Return the episode table by episode number, from whichever file is there; empty if none is.
+
+    Args:
+        tree: The dataset's files.
+        warnings: Takes complaints about instructions that are no text and left out.
+
+    Raises:
+        DatasetError: The table is damaged.
+    """
     rows = _episode_rows(tree) if tree.files("meta/episodes") else _json_lines(tree, "meta/episodes.jsonl")
-    return {meta.index: meta for meta in map(_episode_meta, rows)}
+    return {meta.index: meta for meta in (_episode_meta(row, warnings) for row in rows)}
 
 
 def _episode_rows(tree: FileTree) -> Iterator[Mapping[str, Any]]:
@@ -189,30 +211,55 @@ def _episode_rows(tree: FileTree) -> Iterator[Mapping[str, Any]]:
             yield from _parquet(tree, name, lambda column: not column.startswith("stats/")).to_pylist()
 
 
-def _episode_meta(row: Mapping[str, Any]) -> EpisodeMeta:
+def _episode_meta(row: Mapping[str, Any], warnings: list[str]) -> EpisodeMeta:
     if "episode_index" not in row:
         raise DatasetError(
             f"the episode table has a row without episode_index: {sorted(row)[:6]}; it is damaged"
         )
+    index = _integer(row["episode_index"], "the episode table: episode_index")
+    who = f"the episode table, episode {index}"
     videos = {}
     for name, value in row.items():
         if name.startswith("videos/") and name.endswith("/from_timestamp") and value is not None:
             base = name.removesuffix("/from_timestamp")
-            place = row.get(f"{base}/chunk_index"), row.get(f"{base}/file_index")
+            place = [row.get(f"{base}/{key}") for key in ("chunk_index", "file_index")]
             if None not in place:
-                videos[base.removeprefix("videos/")] = (int(place[0] or 0), int(place[1] or 0), float(value))
-    first, last = row.get("dataset_from_index"), row.get("dataset_to_index")
-    tasks = row.get("tasks") or ()
+                chunk, file = (_integer(number, f"{who}: {base}") for number in place)
+                videos[base.removeprefix("videos/")] = (chunk, file, _number_of(value, f"{who}: {name}"))
+    rows = [row.get("dataset_from_index"), row.get("dataset_to_index")]
+    first, last = (None if n is None else _integer(n, f"{who}: dataset_from_index/to_index") for n in rows)
+    length = row.get("length")
     return EpisodeMeta(
-        index=int(row["episode_index"]),
-        tasks=(tasks,) if isinstance(tasks, str) else tuple(map(str, tasks)),
-        length=None if row.get("length") is None else int(row["length"]),
-        rows=None if first is None or last is None else (int(first), int(last)),
+        index=index,
+        tasks=_instructions(row.get("tasks"), who, warnings),
+        length=None if length is None else _integer(length, f"{who}: length"),
+        rows=None if first is None or last is None else (first, last),
         videos=videos,
         success=None if row.get("success") is None else bool(row["success"]),
         split=row["split"] if row.get("split") in ("train", "val") else "",
         segments=_segments(row.get("segments")),
     )
+
+
+def _instructions(value: Any, who: str, warnings: list[str]) -> tuple[str, ...]:
+    found = [value] if isinstance(value, str) else value or []
+    if not isinstance(found, (list, tuple)) or not all(isinstance(text, str) for text in found):
+        warnings.append(f"{who}: tasks is {str(value)[:40]!r}, expected a list of texts; left out")
+        return ()
+    return tuple(found)
+
+
+def _integer(value: Any, where: str) -> int:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or abs(value) > _LARGEST:
+        raise DatasetError(f"{where} is {str(value)[:40]!r}, expected an integer; repair it or copy it again")
+    return int(value)
+
+
+def _number_of(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _LARGEST:
+        raise DatasetError(f"{where} is {str(value)[:40]!r}, expected a number; repair it or copy it again")
+    return float(value)
 
 
 def _segments(value: Any) -> tuple[Mapping[str, Any], ...]:
@@ -257,7 +304,7 @@ def _parquet(tree: FileTree, name: str, wanted: Callable[[str], bool] = bool) ->
         with pq.ParquetFile(source) as file:
             return file.read(columns=[c for c in file.schema_arrow.names if wanted(c)])
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{name} is not readable parquet ({error}); copy it again") from error
+        raise DatasetError(f"{name} is not readable parquet ({one_line(error)}); copy it again") from error
     finally:
         if not isinstance(source, str):
             source.close()
@@ -302,6 +349,7 @@ def modality_names(tree: FileTree) -> dict[str, dict[int, str]]:
             if not isinstance(span, Mapping) or not {"start", "end"} <= set(span):
                 continue
             key = str(span.get("original_key") or column)
-            for offset, index in enumerate(range(int(span["start"]), int(span["end"]))):
+            start, end = (_integer(span[edge], f"meta/modality.json: {part}") for edge in ("start", "end"))
+            for offset, index in enumerate(range(start, min(end, start + _WIDEST))):
                 names.setdefault(key, {})[index] = f"{part}.{offset}"
     return names

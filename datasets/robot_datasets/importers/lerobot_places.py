@@ -59,15 +59,16 @@ class LeRobotSet:
         self.tree = tree
         self.info: Info = read_info(tree)
         self.files: Files = find_files(tree, self.info.major)
-        self.tasks = read_tasks(tree)
-        self.metas = read_episodes(tree)
+        self.warnings: list[str] = []
+        self.tasks = read_tasks(tree, self.warnings)
+        self.metas = read_episodes(tree, self.warnings)
         if not self.files.data:
             raise DatasetError(
                 f"no episode file below data/; expected parquet files of {self.info.version}{self._damaged()}"
             )
         self.rejected: dict[int, str] = {}
         self.places = self._locate()
-        self.warnings = [*self._kind_warnings(), *self._count_warnings()]
+        self.warnings += [*self._kind_warnings(), *self._count_warnings()]
 
     def with_videos(self, cameras: Mapping[str, str]) -> dict[int, Place]:
         """Give every episode its videos; the ones that lack one join the rejected.

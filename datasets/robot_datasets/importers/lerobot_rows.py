@@ -10,6 +10,7 @@ import numpy as np
 
 from robot_datasets.archives import ArchiveError
 from robot_datasets.episode import EpisodeError
+from robot_datasets.errors import one_line
 from robot_datasets.importers.file_tree import FileTree
 from robot_datasets.importers.lerobot_images import frame_bytes
 
@@ -122,7 +123,9 @@ class RowReader:
         try:
             return read()
         except (pa.ArrowException, OSError, ArchiveError) as error:
-            raise EpisodeError(f"{name} is not readable parquet ({error}); copy it again") from error
+            raise EpisodeError(
+                f"{name} is not readable parquet ({one_line(error)}); copy it again"
+            ) from error
 
 
 def describe_column(table: pa.Table, name: str, declared: str = "") -> Column:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_datasets.episode import EpisodeError
-from robot_datasets.errors import DatasetError
+from robot_datasets.errors import DatasetError, one_line
 from robot_datasets.store.arrays import require_zarr
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def open_buffer(path: Path) -> zarr.Group:
         return zarr.open_group(ZipStore(path, mode="r", read_only=True), mode="r", zarr_format=2, path=root)
     except DAMAGE as error:
         raise DatasetError(
-            f"{path} cannot be opened as a replay buffer ({_oneline(error)}); copy it again"
+            f"{path} cannot be opened as a replay buffer ({one_line(error)}); copy it again"
         ) from error
 
 
@@ -77,7 +77,7 @@ def data_arrays(group: zarr.Group, path: Path) -> dict[str, Any]:
             data = group.get("data")
             nodes = list(data.members()) if isinstance(data, zarr.Group) else []
         except DAMAGE as error:
-            raise DatasetError(f"{path}/data is damaged ({_oneline(error)}); copy it again") from error
+            raise DatasetError(f"{path}/data is damaged ({one_line(error)}); copy it again") from error
     unknown = [found[1] for w in ignored if (found := _NOT_RECOGNISED.match(str(w.message)))]
     for name in unknown:
         if not name.startswith("."):
@@ -96,7 +96,7 @@ def read_whole(array: Any, where: str) -> np.ndarray:
             _check_blosc(array, first)
         return np.asarray(array[...])
     except DAMAGE as error:
-        raise DatasetError(f"{where} is damaged ({_oneline(error)}); copy it again") from error
+        raise DatasetError(f"{where} is damaged ({one_line(error)}); copy it again") from error
 
 
 def missing_rows(array: Any) -> list[tuple[int, int]]:
@@ -153,10 +153,6 @@ def _check_blosc(array: Any, first: int) -> None:
             raise ValueError(f"chunk {key} has {path.stat().st_size} bytes, its header says {expected}")
 
 
-def _oneline(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
 def buffer_root(names: Sequence[str]) -> str | None:
     """Return the folder of the buffer within a zip, given the names in it; None if there is none."""
     roots = [name.removesuffix("data/.zgroup") for name in names if name.endswith("data/.zgroup")]
@@ -210,5 +206,5 @@ class ChunkReader:
             return self._array[start:stop]
         except DAMAGE as error:
             raise EpisodeError(
-                f"data/{self._key} steps {start}..{stop} cannot be read ({_oneline(error)}); copy it again"
+                f"data/{self._key} steps {start}..{stop} cannot be read ({one_line(error)}); copy it again"
             ) from error

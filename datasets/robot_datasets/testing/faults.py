@@ -181,7 +181,8 @@ def _edit_json(path: Path, random: Random) -> str | None:
 
 def _could_be(value: Any, held: Any) -> bool:
     """Whether `value` could stand where `held` stood: another text, or another number that is not absurd."""
-    if isinstance(held, str):
+    texts = isinstance(held, list) and all(isinstance(text, str) for text in held)
+    if isinstance(held, str) or texts:
         return isinstance(value, str) and len(value) < 100 and value.isprintable()
     numbers = isinstance(held, (int, float)) and isinstance(value, (int, float))
     return numbers and type(held) is type(value) and abs(value) < 10**6
