@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 _SECONDS = 120.0
 _START_SECONDS = 120.0
-_SERVE = "import sys; from robot_datasets.isolation import serve; serve(int(sys.argv[1]))"
+_SERVE = "import sys; from robot_datasets.isolation import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 
 
 class IsolationError(DatasetError):
@@ -56,19 +57,25 @@ def call_isolated(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     raise RuntimeError(f"in the helper process:\n{answer}")
 
 
-def serve(descriptor: int) -> None:
-    """Run in the helper: answer calls until the main process closes the pipe or is gone."""
+def serve(descriptor: int, limit: int) -> None:
+    """Run in the helper: answer calls until the main process closes the pipe or is gone.
+
+    A library that hangs holds the interpreter, so after `limit` seconds of one call a signal ends the process,
+    whether or not there is still a main process that would.
+    """
     connection = Connection(descriptor)
     connection.send((True, None))
     with contextlib.suppress(EOFError, OSError):
         while True:
             function, args, kwargs = connection.recv()
+            signal.alarm(limit)
             try:
                 answer = (True, function(*args, **kwargs))
             except UserError as error:
                 answer = (False, error)
             except Exception:  # noqa: BLE001  goes to the main process, which raises it
                 answer = (False, traceback.format_exc())
+            signal.alarm(0)
             connection.send(answer)
 
 
@@ -80,7 +87,7 @@ class _Helper:
         self._connection, theirs = Pipe()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = subprocess.Popen(  # not multiprocessing, which would import the user's script again
-            [sys.executable, "-c", _SERVE, str(theirs.fileno())],
+            [sys.executable, "-c", _SERVE, str(theirs.fileno()), str(math.ceil(_SECONDS) + 2)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

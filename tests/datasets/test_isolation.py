@@ -64,3 +64,25 @@ def test_scripts_need_no_guard_and_leave_no_process(tmp_path: Path) -> None:
     assert len(words) == 2
     with pytest.raises(ProcessLookupError):
         os.kill(int(words[1]), 0)
+
+
+def test_a_helper_that_hangs_ends_though_its_main_process_was_killed(tmp_path: Path) -> None:
+    """Nothing is left behind that computes for nobody."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, time\nfrom robot_datasets import isolation\nisolation._SECONDS = 0.1\n"
+        "print(isolation.call_isolated(os.getpid), flush=True)\n"
+        "isolation._SECONDS = 60.0\nisolation.call_isolated(time.sleep, 60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as main:
+        assert main.stdout is not None
+        helper = int(main.stdout.readline())
+        time.sleep(0.2)  # it sleeps by now
+        main.kill()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{helper}").exists():
+        assert time.monotonic() < deadline, "the helper is still there"
+        time.sleep(0.05)
