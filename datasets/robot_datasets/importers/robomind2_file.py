@@ -10,6 +10,7 @@ import numpy as np
 from robot_datasets.episode import EpisodeError, Segment
 from robot_datasets.importers.hdf5_reading import DAMAGE, find_dataset, read_array, read_text
 from robot_datasets.importers.robomind2_times import FrameRate, frame_rate, interventions
+from robot_datasets.importers.robomind_recording import of_width
 from robot_datasets.importers.schema_columns import SchemaColumns
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def read_stream(file: h5py.File, key: str, columns: SchemaColumns) -> np.ndarray
     """
     dataset = find_stream(file, key)
     if dataset is not None and dataset.size:
-        return read_array(dataset)
+        return of_width(read_array(dataset), columns.schema, key)
     features = [columns.schema.features[name] for name in columns.names]
     optional = any(feature.optional and part.source == key for feature in features for part in feature.parts)
     raw = key.replace("_align", "_raw")
@@ -58,7 +59,7 @@ def is_skeleton(file: h5py.File) -> bool:
     try:
         return file.visititems(dataset) is None
     except DAMAGE as error:
-        raise EpisodeError(f"the groups of the file cannot be listed, it is damaged: {error}") from error
+        raise EpisodeError(f"the groups of the file cannot be listed: {error}; copy it again") from error
 
 
 def decoded_order(file: h5py.File, camera: str, options: Mapping[str, str]) -> str:

@@ -156,6 +156,7 @@ class RoboMind2Hdf5(Importer):
             "schema_digest": schema.digest,
             "rate": "given" if options["fps"] else "measured",
             "task_rates_hz": task_rates,
+            "warnings": found.left_out(schema, columns.names) if keeps else [],
             "tasks_without_description": sorted(t for t, (text, _) in descriptions.items() if not text),
         }
         return Plan(

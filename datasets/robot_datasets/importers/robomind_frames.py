@@ -138,11 +138,15 @@ def _colour(data: bytes, rule: ColourRule) -> bytes:
     if encoding is None:
         size = _RAW_COLOUR.get(len(data))
         if size is None:
-            raise DatasetError(f"{len(data)} bytes are neither JPEG nor a raw frame of {_sizes(_RAW_COLOUR)}")
+            raise DatasetError(
+                f"{len(data)} bytes are neither JPEG nor a raw frame of {_sizes(_RAW_COLOUR)}; copy the file again"
+            )
         pixels = np.frombuffer(data, dtype=np.uint8).reshape(*size, 3)  # opposite to what a decoder returns
         return encode_frame(pixels[..., ::-1] if rule.file == rule.stored else pixels, "png")
     if encoding == "jpeg" and data[-2:] != _JPEG_END and not data.rstrip(b"\0").endswith(_JPEG_END):
-        raise DatasetError(f"JPEG frame of {len(data)} bytes lacks its end; it is truncated")
+        raise DatasetError(
+            f"JPEG frame of {len(data)} bytes lacks its end; it is truncated, copy the file again"
+        )
     if rule.file == rule.stored:
         return data
     return encode_frame(decode_frame(data)[..., ::-1], "png")
@@ -155,7 +159,9 @@ def _depth(data: bytes, rule: DepthRule) -> bytes:
     if encoding is None:
         size = _RAW_DEPTH.get(len(data))
         if size is None:
-            raise DatasetError(f"{len(data)} bytes are neither PNG nor raw depth of {_sizes(_RAW_DEPTH)}")
+            raise DatasetError(
+                f"{len(data)} bytes are neither PNG nor raw depth of {_sizes(_RAW_DEPTH)}; copy the file again"
+            )
         pixels = np.frombuffer(data, dtype=np.uint8).reshape(*size, 1)
     else:
         pixels = decode_frame(data)

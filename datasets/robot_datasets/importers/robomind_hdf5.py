@@ -39,6 +39,7 @@ from robot_datasets.importers.robomind_recording import (
     common_choices,
     frames_of,
     length_warnings,
+    of_width,
     only_tasks,
     still_warnings,
 )
@@ -137,7 +138,7 @@ class RoboMindHdf5(Importer):
         schema, mine = choose_embodiment(path, everything, self.name, options["embodiment"])
         dirty = DIRTY_TASKS if options["dirty_tasks"] == "drop" else {}
         mine, dropped = only_tasks(mine, options["tasks"], dirty)
-        columns, cameras, rates = _look(mine, schema, options)
+        columns, cameras, rates, left_out = _look(mine, schema, options)
         features = columns.features(lambda key: 0)
         measured = str(median_rate(rates) if rates else schema.fps)
         fps = positive_rate(options["fps"] or measured, path)
@@ -157,6 +158,7 @@ class RoboMindHdf5(Importer):
             "schema": schema.name,
             "schema_digest": schema.digest,
             "rate": "given" if options["fps"] else "measured" if rates else "assumed",
+            "warnings": left_out,
             "tasks_without_instruction": sorted({t.task for t in mine if not instructions.get(t.task)}),
             "annotated_episodes": len(annotations),
         }
@@ -237,8 +239,8 @@ class _Recording:
         """Return (T, ...) numbers, one row per step."""
         dataset = find_dataset(self._file, key)
         if dataset is None:
-            raise EpisodeError(f"{key} is missing; expected (T, ...) numbers")
-        values = read_array(dataset)
+            raise EpisodeError(f"{key} is missing; expected (T, ...) numbers, copy the file again")
+        values = of_width(read_array(dataset), self._context.columns.schema, key)
         return values if self.clock is None else values[self.rows_of(len(values), key)]
 
     def rows_of(self, n_rows: int, name: str) -> np.ndarray:
@@ -262,14 +264,15 @@ def _state_and_pose(
 
 def _look(
     trajectories: Sequence[Trajectory], schema: EmbodimentSchema, options: Mapping[str, str]
-) -> tuple[SchemaColumns, tuple[Camera, ...], list[float]]:
-    """Return what the surveyed files hold: columns, cameras, and the rates of simulators' clocks [Hz]."""
+) -> tuple[SchemaColumns, tuple[Camera, ...], list[float], list[str]]:
+    """Return what the surveyed files hold: columns, cameras, rates of simulators' clocks [Hz]; and warnings."""
     chosen = choose_cameras(schema, options)
     keys = {part.source for source in schema.features.values() for part in source.parts}
     found = survey(trajectories, _FILES_PER_TASK, _facts, chosen, keys)
     cameras = surveyed_cameras(chosen, found, options, schema.name)
     columns = SchemaColumns.of(schema, options["action"], found.has)
-    return columns, cameras, [rate for rates in found.rates.values() for rate in rates]
+    all_rates = [rate for rates in found.rates.values() for rate in rates]
+    return columns, cameras, all_rates, found.left_out(schema, columns.names)
 
 
 def _facts(path: Path, chosen: Mapping[str, tuple[str, str]], keys: set[str]) -> FileFacts:

@@ -29,6 +29,8 @@ from robot_datasets.schemas import EmbodimentSchema, find_schema
 if TYPE_CHECKING:
     import h5py
 
+_MOST_FRAMES = 10_000_000
+
 COMMON_OPTIONS = (
     Option("embodiment", "", "embodiment folder, needed if the tree holds several"),
     Option("tasks", "", "task folders, comma-separated; empty = all"),
@@ -106,11 +108,31 @@ def only_tasks(
     return [t for t in mine if t.task not in unwanted], dropped
 
 
+def of_width(values: np.ndarray, schema: EmbodimentSchema, key: str) -> np.ndarray:
+    """Return an array if it has as many components per step as the schema knows of its key.
+
+    Raises:
+        EpisodeError: It has others; a schema that takes only the first ones would not notice.
+    """
+    sources = [*schema.features.values(), *schema.actions.values()]
+    ends = [part.columns[1] for s in sources for part in s.parts if part.source == key and part.columns]
+    width = int(np.prod(values.shape[1:]))
+    if ends and width != max(ends):
+        raise EpisodeError(
+            f"{key} has {width} components per step, expected {max(ends)}; is it another robot's?"
+        )
+    return values
+
+
 def camera_dataset(file: h5py.File, camera: Camera) -> Any:
     """Return the dataset of a camera's frames; if it is missing, an `EpisodeError` says what is there instead."""
     dataset = find_dataset(file, camera.key)
     if dataset is not None:
         check_byte_strings(dataset)
+        if len(dataset) > _MOST_FRAMES:
+            raise EpisodeError(
+                f"{camera.key} claims {len(dataset)} frames; the file is damaged, copy it again"
+            )
         return dataset
     group, _, name = camera.key.rpartition("/")
     try:

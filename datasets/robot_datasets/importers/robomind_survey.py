@@ -5,7 +5,7 @@ Sizes and rates differ between tasks of one embodiment, and what the files say o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,8 +83,26 @@ class Survey:
     reasons: list[str] = field(default_factory=list)
 
     def has(self, key: str) -> bool:
-        """Whether every usable file has a key."""
-        return self.n_files > 0 and self.present.get(key, 0) == self.n_files
+        """Whether most usable files have a key; one damaged file shall not decide for all."""
+        return 2 * self.present.get(key, 0) > self.n_files
+
+    def left_out(self, schema: EmbodimentSchema, names: Collection[str]) -> list[str]:
+        """Warn about optional features that some files have and the store has not.
+
+        Args:
+            schema: The embodiment.
+            names: Features of the store.
+        """
+        counts = {
+            name: min(self.present.get(part.source, 0) for part in source.parts)
+            for name, source in schema.features.items()
+            if name not in names
+        }
+        return [
+            f"{name}: in {count} of {self.n_files} files that were looked at; left out"
+            for name, count in counts.items()
+            if count
+        ]
 
     def add(self, trajectory: Trajectory, task: str, facts: FileFacts) -> bool:
         """Count one file in, unless it has no readable frame; return whether it was usable."""

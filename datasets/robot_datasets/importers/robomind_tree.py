@@ -88,7 +88,7 @@ def release_of(file: h5py.File) -> int | None:
             return 2
         streams = [str(key) for side in ("puppet", "master") if side in names for key in file[side]]  # type: ignore[union-attr]
     except DAMAGE as error:
-        raise EpisodeError(f"the groups of the file cannot be listed, it is damaged: {error}") from error
+        raise EpisodeError(f"the groups of the file cannot be listed: {error}; copy it again") from error
     if any(stream.endswith(("_align", "_raw")) for stream in streams):
         return 2
     return 1 if names & {"observations", "puppet", "franka", "tiangong"} else None
@@ -145,7 +145,11 @@ def tree_checksum(trajectories: Sequence[Trajectory]) -> str:
     """Hash names and sizes; reading terabytes only to notice a change would cost more than converting again."""
     digest = hashlib.blake2b(digest_size=16)
     for trajectory in trajectories:
-        digest.update(f"{trajectory.source_id}\0{trajectory.path.stat().st_size}\n".encode())
+        try:
+            size = trajectory.path.stat().st_size
+        except OSError:  # a broken link; found out when it is read
+            size = -1
+        digest.update(f"{trajectory.source_id}\0{size}\n".encode())
     return digest.hexdigest()
 
 
@@ -168,13 +172,15 @@ def _release_of_file(path: Path) -> int | None:
 
 
 def _files(path: Path) -> Iterator[Path]:
+    """Yield all HDF5 files below a folder, also those that cannot be read, so that they are missed by name."""
     for folder in _walk(path, None):
         try:
-            yield from (Path(e.path) for e in os.scandir(folder) if e.name.endswith(".hdf5") and e.is_file())
+            names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".hdf5"))
         except OSError as error:
             raise DatasetError(
                 f"{folder} cannot be listed: {error.strerror}; change its permissions"
             ) from error
+        yield from (folder / name for name in names if not (folder / name).is_dir())
 
 
 def _walk(path: Path, depth: int | None, seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
