@@ -81,6 +81,9 @@ def test_every_training_choice_builds(choice: str):
     image = ["dataset=image"] if choice.startswith("policy=") and "image" in choice else []
     if choice.startswith(("policy=pad", "policy=uwm")):
         image = ["dataset=video"]
+    if choice == "policy=consistency":  # its network is the teacher's
+        student = "{type: diffusion, network: {type: mlp}, process: {type: edm}, sampler: {type: ddim}}"
+        image = ["policy.teacher=runs/teacher", f"policy.student={student}"]
     encoder = ["policy=diffusion_unet_image_small"] if choice in ("dataset=image", "dataset=video") else []
     policy = _build(_compose("train", *image, *encoder, choice))
     assert sum(p.numel() for p in policy.parameters()) > 0

@@ -6,12 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from robot_policies.normalizer import Stats
-from robot_policies.policies import beso, diffusion, energy, implicit, pad, regression, uwm
+from robot_policies.policies import beso, consistency, diffusion, energy, implicit, pad, regression, uwm
 from robot_policies.policies.registry import policies
 from robot_policies.policy import Policy
 from robot_policies.spec import PolicySpec
 
-__all__ = ["beso", "build_policy", "diffusion", "energy", "implicit", "pad", "policies", "regression", "uwm"]
+__all__ = [
+    "beso",
+    "build_policy",
+    "consistency",
+    "diffusion",
+    "energy",
+    "implicit",
+    "pad",
+    "policies",
+    "regression",
+    "uwm",
+]
 
 
 def build_policy(config: Mapping[str, Any], spec: PolicySpec, stats: Stats | None) -> Policy:

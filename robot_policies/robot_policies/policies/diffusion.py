@@ -89,12 +89,12 @@ class DiffusionPolicy(GuidedPolicy):
         """Denoise a chunk; see `NetworkPolicy.predict_encoded`."""
         sample = self.sampler if sampler is None else self._build_sampler(sampler)
         noise = NoiseSource(self.chunk_shape(encoded), generator, encoded)
-        network, cost = self._conditioned(encoded, sample.config.goal_scale)
+        network, cost = self.conditioned(encoded, sample.config.goal_scale)
         chunk, calls = sample(network, self.process, noise, guidance)
         actions = self.normalizer[ACTION].unnormalize(chunk)
         return ActionChunk(actions=actions, n_network_calls=cost * calls)
 
-    def _conditioned(self, encoded: Tensor, goal_scale: float) -> tuple[Network, int]:
+    def conditioned(self, encoded: Tensor, goal_scale: float) -> tuple[Network, int]:
         """The network given what was observed, and its forward passes per call.
 
         Data estimates are affine in the network's output at any level, so guiding outputs guides estimates.

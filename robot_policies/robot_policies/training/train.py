@@ -16,6 +16,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from robot_policies.training.run import decide_resume, write_image_sheet, write_
 from robot_policies.training.seeding import mix_seed, seed_noise
 from robot_policies.training.state import TrainState
 from robot_policies.training.stopwatch import Stopwatch
+from robot_policies.training.teachers import complete_policy, give_teacher
 from robot_policies.training.validation import action_errors, fixed_windows
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ def train(config: Mapping[str, Any], *, open_store: Callable[[str], Any] | None 
             `TrainingInterrupted` after a signal, once everything is saved.
     """
     run = RunConfig.parse(config)
+    run = replace(run, policy=complete_policy(run.policy))
     if run.trainer.threads is not None:
         torch.set_num_threads(run.trainer.threads)
     cfg, folder, world = run.trainer, Path(run.output_dir), join_world(run.device)
@@ -169,6 +172,7 @@ def validate(state: TrainState, data: TrainingData, run: RunConfig, metrics: Met
 def _initial_policy(run: RunConfig, data: TrainingData, world: World) -> Policy:
     seed_noise(world.device, mix_seed(run.seed, 0))
     policy = build_policy(policy_config(to_mapping(run)), data.spec, data.stats)
+    give_teacher(policy)
     return policy.to(world.device).train()
 
 
