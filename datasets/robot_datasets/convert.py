@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,17 @@ from typing import Any
 
 from robot_datasets.engine.executors import choose_executor, write_episodes
 from robot_datasets.engine.report import ConversionReport
-from robot_datasets.errors import DatasetError
+from robot_datasets.errors import DatasetError, storage_error
 from robot_datasets.importers import detect_importer, get_importer
 from robot_datasets.importers.base import Importer, Plan, resolve_options
 from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
+from robot_datasets.store.layout import storable_text
 from robot_datasets.store.parts import EpisodePart
 from robot_datasets.store.staging import remove_stale_staging
 
 __all__ = ["ConversionReport", "NothingConvertedError", "Progress", "conversion_record", "convert"]
+
+_GOES_ON = "the same command again, it goes on after the {} episodes that are safe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ def convert(
                 raise run.nothing_converted("no episode could be converted", writer.quarantined)
             writer.publish()
         except OSError as error:
-            raise _storage_error(error, writer.path, writer.n_episodes) from error
+            raise storage_error(error, writer.path, _GOES_ON.format(writer.n_episodes)) from error
         finally:
             if not writer.n_episodes:  # nothing to go on with
                 writer.discard()
@@ -143,7 +145,7 @@ class _Run:
         self.n_resumed = writer.n_episodes
         known = writer.done | set(writer.quarantined)
         n_known, n_bytes = len(known), writer.n_bytes
-        new = [r for r in self.plan.rejected if r.source_id not in known]
+        new = [r for r in self.plan.rejected if storable_text(r.source_id) not in known]
         writer.add_parts([EpisodePart.left_out(r.source_id, r.reason) for r in new])
 
         def written(source_ids: Sequence[str]) -> None:
@@ -165,7 +167,7 @@ class _Run:
         self.n_lost_workers = write_episodes(
             self.importer,
             self.plan,
-            [ref for ref in self.plan.refs if ref.source_id not in known],
+            [ref for ref in self.plan.refs if storable_text(ref.source_id) not in known],
             writer,
             executor=self.executor,
             workers=self.workers,
@@ -262,12 +264,4 @@ def _open_writer(importer: Importer, plan: Plan, target: str | Path, overwrite: 
             overwrite=overwrite,
         )
     except OSError as error:
-        raise _storage_error(error, target, 0) from error
-
-
-def _storage_error(error: OSError, target: str | Path, n_safe: int) -> DatasetError:
-    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "repair that"
-    return DatasetError(
-        f"writing {target} failed: {error.strerror or error}; {remedy} and run the same command again, "
-        f"it goes on after the {n_safe} episodes that are safe"
-    )
+        raise storage_error(error, target, _GOES_ON.format(0)) from error

@@ -8,6 +8,7 @@ keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import errno
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,12 @@ def one_line(error: Exception) -> str:
     """Return kind and text of a foreign error in one line of bearable length."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def storage_error(error: OSError, target: object, then: str) -> DatasetError:
+    """Say why `target` could not be written, and what `then` happens when the command is given again."""
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "repair that"
+    return DatasetError(f"writing {target} failed: {error.strerror or error}; {remedy} and run {then}")
 
 
 def _is_library(file: Path) -> bool:

@@ -203,6 +203,7 @@ PLANTS: dict[str, tuple[Callable[[MemoryStore], Any], str, int | None]] = {
     "idle-ratio": (lambda s: [_wait(s, i, slice(20, 50)) for i in range(EPISODES)], "", None),
     "action-is-state": (lambda s: s.columns.__setitem__(ACTION, s.columns[STATE].copy()), ACTION, None),
     "action-lag": (lambda s: _delay(s, 3), ACTION, None),
+    "not-finite": (lambda s: _set(s, ACTION, 2, (30, 1), np.nan), ACTION, 2),
     "unit-range": (_degrees, STATE, None),
     "quaternion-norm": (lambda s: _set(s, POSE, 2, (slice(10, 15), slice(1, 5)), 0.0), POSE, 2),
     "gripper-polarity": (lambda s: _gripper(s, ACTION, lambda g: 1 - g), ACTION, None),
@@ -232,6 +233,14 @@ def test_a_rule_finds_its_fault(code: str) -> None:
     if episode is not None:
         assert {f.episode for f in found} == {episode}
         assert found[0].source_id == f"e{episode}"
+
+
+def test_a_feature_that_is_not_finite_disturbs_no_other_rule() -> None:
+    """With NaN and infinity in two features, all rules run, and only that is found."""
+    store = _clean()
+    _set(store, ACTION, 2, (30, 1), np.nan)
+    _set(store, POSE, 3, 5, np.inf)
+    assert _lint(store).counts == {"not-finite": 2}
 
 
 def test_short_episodes_are_found() -> None:

@@ -1,5 +1,6 @@
 """Tools that make a new store of old ones: content kept to the byte, nothing half done."""
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,24 @@ def test_an_interrupted_edit_goes_on(
     apply(drop(store, episodes=[0]), tmp_path / "out.zarr")
     assert tree_digest(tmp_path / "out.zarr") == tree_digest(tmp_path / "whole.zarr")
     assert tree_digest(tmp_path / "a.zarr") == before
+
+
+def test_a_full_disk_is_one_line(
+    store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No space left: the message says so and how to go on; once there is room, the same edit finishes."""
+
+    def full(writer: EpisodeStoreWriter) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    edit = drop(store, episodes=[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeStoreWriter, "publish", full)
+        with pytest.raises(
+            DatasetError, match="No space left on device; free some space and run the same command"
+        ):
+            apply(edit, tmp_path / "out.zarr")
+    assert apply(edit, tmp_path / "out.zarr").n_episodes == 3
 
 
 @pytest.mark.parametrize(

@@ -247,3 +247,54 @@ def test_the_index_of_formats_is_complete() -> None:
     page = (Path(__file__).parents[2] / "docs" / "datasets" / "README.md").read_text(encoding="utf-8")
     for name in (*importer_names(), *exporter_names()):
         assert f"`{name}`" in page
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """All (container, key) pairs within nested mappings and lists."""
+    keys = (
+        list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    )
+    return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
+
+
+def test_mutated_files_end_in_one_line(tmp_path: Path) -> None:
+    """Whatever is put anywhere in a schema, it loads or is refused with one line; nothing else is raised."""
+    random = np.random.default_rng(0)
+    odd = [
+        None,
+        "",
+        "...",
+        0,
+        -1,
+        3.5,
+        float("nan"),
+        True,
+        [],
+        {},
+        [[]],
+        [None],
+        {"a": 1},
+        "x" * 300,
+        10**30,
+        ["..."],
+    ]
+    refused = []
+    for _ in range(200):
+        values = _values()
+        for _ in range(int(random.integers(1, 4))):
+            places = _places(values)
+            container, key = places[random.integers(len(places))]
+            if random.random() < 0.2:
+                del container[key]
+            else:
+                container[key] = odd[random.integers(len(odd))]
+        try:
+            schema = load_schema(_write(tmp_path / f"{random.integers(2**62)}.yaml", values))
+            check_layout(schema)
+        except DatasetError as error:
+            refused.append(str(error))
+        else:
+            for name in schema.features:
+                assert schema.feature(name).shape
+    assert 100 < len(refused) < 200
+    assert not any("\n" in text for text in refused)

@@ -46,6 +46,7 @@ STORE_RULES: dict[str, StoreRule] = {
     "short-episode": motion.short_episode,
     "action-is-state": motion.action_is_state,
     "action-lag": motion.action_lag,
+    "not-finite": meaning.not_finite,
     "unit-range": meaning.unit_range,
     "quaternion-norm": meaning.quaternion_norm,
     "gripper-polarity": meaning.gripper_polarity,

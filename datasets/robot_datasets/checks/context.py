@@ -80,6 +80,8 @@ class StoreContext:
             if feature.dtype not in ("float32", "float64") or name.startswith(_NOT_SIGNALS):
                 continue
             values = self.store.column(name)
+            if not np.isfinite(values).all():  # a fault of its own; no other rule could say anything sensible
+                continue
             stats = self.store.stats(name)
             signals[name] = Signal(
                 name, feature, values.reshape(len(values), -1), stats.q01.reshape(-1), stats.q99.reshape(-1)

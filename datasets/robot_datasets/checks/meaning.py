@@ -21,6 +21,26 @@ OPPOSITE = -0.5
 _LIMITS = {"rad": (TURNS * 2 * np.pi, "degrees"), "m": (FAR_METRES, "millimetres")}
 
 
+def not_finite(context: StoreContext) -> Iterator[Finding]:
+    """Values that are no numbers; other rules then leave the feature out."""
+    for name in context.store.spec.low_dim:
+        values = context.store.column(name)
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            continue
+        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        episode = int(np.searchsorted(context.ends, bad[0], side="right"))
+        yield Finding(
+            code="not-finite",
+            severity="error",
+            feature=name,
+            episode=episode,
+            source_id=context.store.episodes["source_id"][episode],
+            number=len(bad),
+            detail=f"NaN or infinity in {len(bad):,} steps, first at step {bad[0] - context.starts[episode]}",
+            remedy="drop these episodes (robot-policies drop), or repair their source",
+        )
+
+
 def unit_range(context: StoreContext) -> Iterator[Finding]:
     """Values too large for their unit."""
     for signal in context.signals.values():

@@ -69,17 +69,17 @@ def idle_ratio(context: StoreContext) -> Iterator[Finding]:
 def short_episode(context: StoreContext) -> Iterator[Finding]:
     """Episodes much shorter than the others."""
     lengths = np.diff(context.ends, prepend=0)
-    limit = max(SHORT_STEPS, SHORT_SHARE * float(np.median(lengths)))
-    for episode in np.flatnonzero(lengths < limit):
-        if np.median(lengths) <= SHORT_STEPS:
-            return
+    usual = float(np.median(lengths))
+    if usual < 4 * SHORT_STEPS:
+        return
+    for episode in np.flatnonzero(lengths < max(SHORT_STEPS, SHORT_SHARE * usual)):
         yield Finding(
             code="short-episode",
             severity="warning",
             episode=int(episode),
             source_id=context.store.episodes["source_id"][episode],
             number=int(lengths[episode]),
-            detail=f"has {lengths[episode]} steps, half of all have {np.median(lengths):g} or more",
+            detail=f"has {lengths[episode]} steps, half of all have {usual:g} or more",
             remedy="look at it, and drop it if it was broken off (robot-policies drop)",
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_datasets.episode import Episode, Segment
-from robot_datasets.errors import DatasetError
+from robot_datasets.errors import DatasetError, storage_error
 from robot_datasets.features import Feature, is_image
 from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
 from robot_datasets.store.staging import remove_stale_staging
@@ -156,6 +156,21 @@ def apply(
             raise DatasetError(f"{path} already exists; choose another path or pass --overwrite")
         remove_stale_staging(path)
         return _report(edit, existing, began, unchanged=True)
+    try:
+        _write(edit, path, conversion, overwrite=overwrite, progress=progress)
+    except OSError as error:
+        raise storage_error(error, path, "the same command again, it goes on where it stopped") from error
+    return _report(edit, EpisodeStore.open(path), began, unchanged=False)
+
+
+def _write(
+    edit: Edit,
+    path: Path,
+    conversion: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     with EpisodeStoreWriter(
         path,
         features=edit.features,
@@ -175,7 +190,6 @@ def apply(
             if progress is not None:
                 progress(i + 1, len(edit.pieces))
         writer.publish()
-    return _report(edit, EpisodeStore.open(path), began, unchanged=False)
 
 
 def _episode(edit: Edit, piece: Piece) -> Episode:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from robot_datasets.errors import DatasetError
+from robot_datasets.errors import DatasetError, storage_error
 from robot_datasets.importers.base import DeclaresOptions
 from robot_datasets.store import EpisodeStore
 from robot_datasets.store.staging import sync_path, sync_tree
@@ -117,10 +116,7 @@ def staged_folder(
             build.rename(target)
             sync_path(target.parent)
         except OSError as error:
-            remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "repair that"
-            raise DatasetError(
-                f"writing {target} failed: {error.strerror or error}; {remedy} and run the command again"
-            ) from error
+            raise storage_error(error, target, "the command again") from error
         finally:
             _restore(root, target)
             shutil.rmtree(root, ignore_errors=True)

@@ -38,10 +38,11 @@ def component_table(store: EpisodeStore, name: str, episodes: Sequence[int]) -> 
         label = feature.names[i] if feature.names else str(i)
         unit = feature.units[i] if len(feature.units) > 1 else (feature.units[0] if feature.units else "")
         numbers = "".join(f"<td class=n>{table[k, i]:.3g}</td>" for k in (1, 5, 7, 9, 2))
-        constant = table[1, i] == table[2, i]
+        finite, constant = bool(np.isfinite(column[:, i]).all()), table[1, i] == table[2, i]
         pictures = (
-            '<td colspan=2><span class="pill note">constant</span></td>'
-            if constant
+            f'<td colspan=2><span class="pill {"note" if finite else "bad"}">'
+            f"{'constant' if finite else 'not finite'}</span></td>"
+            if constant or not finite
             else f"<td class=picture>{_histogram(column[:, i], table[:, i])}</td>"
             f"<td class=picture>{_curves(store, column[:, i], episodes)}</td>"
         )
