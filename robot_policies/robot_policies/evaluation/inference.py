@@ -28,12 +28,14 @@ class Prediction:
         n_network_calls: Forward passes of the network that the batch cost.
         latency_s: Wall time from observations in RAM to actions in RAM [s].
         frames: What the policy expects to see, if it says so.
+        energy: (B,) energy of the chunks, if the policy says so.
     """
 
     chunks: np.ndarray
     n_network_calls: int
     latency_s: float
     frames: PredictedFrames | None = None
+    energy: np.ndarray | None = None
 
 
 def episode_generator(seed: int, policy_seed: int) -> torch.Generator:
@@ -70,6 +72,7 @@ def predict(
         n_network_calls=chunk.n_network_calls,
         latency_s=time.perf_counter() - started,
         frames=chunk.predicted_frames,
+        energy=None if chunk.energy is None else chunk.energy.float().cpu().numpy(),
     )
 
 

@@ -30,7 +30,7 @@ from robot_policies.evaluation.protocol import differences
 if TYPE_CHECKING:
     from robot_sim.task import TaskSpec
 
-ARRAYS = ("actions", "rewards", "latencies_ms", "batch_sizes")
+ARRAYS = ("actions", "rewards", "latencies_ms", "batch_sizes", "energies")
 
 
 class ResultsError(UserError):
@@ -65,6 +65,7 @@ class EpisodeResult:
         rewards: (T,) rewards.
         latencies_ms: (n_chunks,) wall time of each policy call [ms].
         batch_sizes: (n_chunks,) number of environments that each call served.
+        energies: (n_chunks,) energy of each chunk; empty for policies that have none.
         foresight: Frames that the policy predicted, of the first few episodes; not part of the record either.
     """
 
@@ -86,6 +87,7 @@ class EpisodeResult:
     rewards: np.ndarray = field(default_factory=_array, repr=False, compare=False)
     latencies_ms: np.ndarray = field(default_factory=_array, repr=False, compare=False)
     batch_sizes: np.ndarray = field(default_factory=_array, repr=False, compare=False)
+    energies: np.ndarray = field(default_factory=_array, repr=False, compare=False)
     foresight: Foresight | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -98,6 +100,7 @@ class EpisodeResult:
         latencies_ms: np.ndarray,
         batch_sizes: np.ndarray,
         n_network_calls: int,
+        energies: np.ndarray | None = None,
         foresight: Foresight | None = None,
     ) -> EpisodeResult:
         """Judge an outcome by the task's score. An episode that failed to finish scores 0."""
@@ -124,6 +127,7 @@ class EpisodeResult:
             rewards=outcome.rewards,
             latencies_ms=latencies_ms,
             batch_sizes=batch_sizes,
+            energies=_array() if energies is None else energies,
             foresight=foresight,
         )
 
@@ -266,7 +270,10 @@ def _with_arrays(result: EpisodeResult, folder: Path) -> EpisodeResult:
         return result
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return replace(result, **{name: arrays[name] for name in ARRAYS})
+            # Results of earlier versions have no energies.
+            return replace(
+                result, **{name: arrays[name] for name in ARRAYS if name in arrays or name != "energies"}
+            )
     except (ValueError, KeyError, OSError) as error:
         raise ResultsError(
             f"{path} cannot be read ({error}); delete it, the results stay without its curves"

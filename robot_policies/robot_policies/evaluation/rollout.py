@@ -86,6 +86,7 @@ class _Running:
     batch_sizes: list[int] = field(default_factory=list)
     n_network_calls: int = 0
     foresight: ForesightLog | None = None
+    energies: list[float] = field(default_factory=list)
 
 
 class Rollout:
@@ -163,6 +164,7 @@ class Rollout:
             batch_sizes=np.array(running.batch_sizes, dtype=np.int64),
             n_network_calls=running.n_network_calls,
             foresight=None if running.foresight is None else running.foresight.result(),
+            energies=np.array(running.energies),
         )
         self._results[running.seed] = result
         if self._on_result is not None:
@@ -185,6 +187,8 @@ class Rollout:
         )
         for row, ((slot, run, request), chunk) in enumerate(zip(ready, prediction.chunks, strict=True)):
             run.request = None
+            if prediction.energy is not None:
+                run.energies.append(float(prediction.energy[row]))
             if run.foresight is not None and prediction.frames is not None:
                 run.foresight.add(request.step, prediction.frames, row)
             run.latencies_s.append(prediction.latency_s)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from robot_policies.evaluation.rollout import (
 from robot_policies.evaluation.summary import summarise
 from robot_policies.evaluation.video import Tile, VideoConfig, write_grid
 from robot_policies.execution.executor import build_executor, executors
+from robot_policies.policies.retrying import RetryConfig, RetryingPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class EvaluationConfig:
         executor: Executor, ``{"type": ...}``.
         inference_delay: Steps that the environment goes on while a chunk is computed; 0 stops it.
         sampler: Replaces the policy's sampler; None keeps it.
+        retry: Draw again when the energy of a chunk is high; None never does.
         device: ``auto``, ``cpu``, ``cuda``, ...
         threads: Torch threads; None leaves torch's choice.
         timeout_s: A worker silent for so long on one command is killed [s].
@@ -79,6 +81,7 @@ class EvaluationConfig:
     executor: Mapping[str, Any] = field(default_factory=lambda: {"type": "receding_horizon"})
     inference_delay: int = 0
     sampler: Mapping[str, Any] | None = None
+    retry: RetryConfig | None = None
     device: str = "auto"
     threads: int | None = None
     timeout_s: float = 300.0
@@ -137,6 +140,8 @@ def run_evaluation(
         raise ConfigError(
             f"{config.checkpoint} was trained on several robots; choose embodiment={'|'.join(names)}"
         )
+    if config.retry is not None:
+        loaded = replace(loaded, policy=RetryingPolicy(loaded.policy, config.retry))
     name, options = _task(config.task, loaded)
     plan = RolloutPlan(
         make_env=RegisteredTask(name=name, options=options),
@@ -257,7 +262,7 @@ def _protocol(
         task_options=options,
         seeds=seeds,
         spec=loaded.spec,
-        executor=_described_executor(config.executor, config.inference_delay),
+        executor=_described_executor(config),
         sampler=config.sampler or default_sampler(loaded.config),
         policy_seed=config.policy_seed,
         checkpoint={
@@ -274,10 +279,15 @@ def _protocol(
     )
 
 
-def _described_executor(values: Mapping[str, Any], inference_delay: int) -> dict[str, Any]:
-    """The executor's configuration with every default filled in, and the delay it had to live with."""
+def _described_executor(config: EvaluationConfig) -> dict[str, Any]:
+    """The executor's configuration with every default filled in, the delay it lived with, and retries."""
+    values = config.executor
     described = {"type": values["type"], **to_mapping(executors.config(values, where="executor"))}
-    return described if inference_delay == 0 else {**described, "inference_delay": inference_delay}
+    if config.inference_delay:
+        described["inference_delay"] = config.inference_delay
+    if config.retry is not None:
+        described["retry"] = to_mapping(config.retry)
+    return described
 
 
 def _task(task: Any, loaded: LoadedPolicy) -> tuple[str, dict[str, Any]]:
