@@ -184,30 +184,41 @@ def _write(
         for name, reason in _set_aside(edit).items():
             if name not in writer.quarantined:
                 writer.quarantine(name, reason)
+        readers = [_Reader(store) for store in edit.sources]
         for i, piece in enumerate(edit.pieces):
             if piece.source_id not in writer.done:
-                writer.add_episode(_episode(edit, piece))
+                writer.add_episode(readers[piece.store].episode(edit, piece))
             if progress is not None:
                 progress(i + 1, len(edit.pieces))
         writer.publish()
 
 
-def _episode(edit: Edit, piece: Piece) -> Episode:
-    store = edit.sources[piece.store]
-    first = int(store.episode_starts[piece.episode])
-    start, end = first + piece.start, first + piece.end
-    old = {name: edit.old_names.get(name, name) for name in edit.features}
-    success = int(store.episodes["success"][piece.episode])
-    return Episode(
-        piece.source_id,
-        {name: store.column(old[name])[start:end] for name in edit.features if not is_image(name)},
-        {name: _frames(store, old[name], start, end) for name in edit.features if is_image(name)},
-        task=piece.task,
-        success=None if success < 0 else bool(success),
-        split=piece.split,
-        segments=[*_cut(store.episodes["segments"][piece.episode], piece)],
-        warnings=list(store.warnings.get(piece.episode, [])),
-    )
+class _Reader:
+    """Reads pieces of one source; what belongs to all episodes is read once."""
+
+    def __init__(self, store: EpisodeStore) -> None:
+        self._store = store
+        self._starts = store.episode_starts
+        self._warnings = store.warnings
+        self._success = store.episodes["success"]
+        self._segments = store.episodes["segments"]
+
+    def episode(self, edit: Edit, piece: Piece) -> Episode:
+        """Return the episode of a piece; its frames are read when they are consumed."""
+        store, first = self._store, int(self._starts[piece.episode])
+        start, end = first + piece.start, first + piece.end
+        old = {name: edit.old_names.get(name, name) for name in edit.features}
+        success = int(self._success[piece.episode])
+        return Episode(
+            piece.source_id,
+            {name: store.column(old[name])[start:end] for name in edit.features if not is_image(name)},
+            {name: _frames(store, old[name], start, end) for name in edit.features if is_image(name)},
+            task=piece.task,
+            success=None if success < 0 else bool(success),
+            split=piece.split,
+            segments=[*_cut(self._segments[piece.episode], piece)],
+            warnings=list(self._warnings.get(piece.episode, [])),
+        )
 
 
 def _frames(store: EpisodeStore, name: str, start: int, end: int) -> Iterator[bytes]:
