@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from robot_datasets.convert import NothingConvertedError, Progress, convert
 from robot_datasets.engine.work import Job, work
+from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Plan, Rejected
 from robot_datasets.store import EpisodeStore
@@ -38,6 +40,33 @@ def test_bad_episodes_never_stop_those_behind_them(mixed: Path, tmp_path: Path) 
     assert f"{EXAMPLE_IMAGE}: unexpected ValueError" in report.quarantined["word 8"]
     assert report.quarantined["word 10"] == "state is of wood, expected metal"
     assert report.warnings == {"word 2": ["short"], "word 12": ["short"]}
+
+
+def test_names_and_texts_that_are_no_unicode_are_stored_escaped(tmp_path: Path) -> None:
+    """File names of another encoding and broken escapes in JSON are kept readable; resuming knows them again."""
+    source = tmp_path / "s.words"
+    source.write_text("2 3 rejected")
+    result = convert(source, tmp_path / "s.zarr", format=ForeignImporter())
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    assert store.episodes["source_id"] == ["\\udcff word 0", "\\udcff word 1"]
+    assert store.tasks == ["lift \\ud800"]
+    assert list(result.quarantined) == ["\\udcff word 2"]
+    assert convert(source, tmp_path / "s.zarr", format=ForeignImporter()).unchanged
+
+
+class ForeignImporter(WordsImporter):
+    """Names episodes and tasks with what is no character."""
+
+    def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
+        plan = super().plan(path, options)
+        refs = [replace(ref, source_id=f"\udcff {ref.source_id}") for ref in plan.refs]
+        return replace(plan, refs=refs, embodiment="\ud800")
+
+    def episodes(self, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
+        for result in super().episodes(plan, refs):
+            if isinstance(result, Episode):
+                result.task = "lift \ud800"
+            yield result
 
 
 def test_two_processes_give_the_same_bytes(mixed: Path, tmp_path: Path) -> None:

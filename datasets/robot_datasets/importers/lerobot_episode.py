@@ -184,4 +184,7 @@ def _encoded(reader: VideoReader, file: str, wanted: np.ndarray, encoding: str) 
 def _integers(table: Any, key: str) -> np.ndarray | None:
     if key not in table.column_names:
         return None
-    return to_numpy(table[key], (1,), key).reshape(-1).astype(np.int64)
+    values = to_numpy(table[key], (1,), key).reshape(-1)
+    if values.dtype.kind not in "iuf":
+        raise EpisodeError(f"{key} is {table[key].type}, expected integers; copy the file again")
+    return values.astype(np.int64)

@@ -85,9 +85,7 @@ class FeaturePlanner:
 
     def columns(self) -> tuple[ColumnPlan, dict[str, Feature]]:
         """Return the plan of columns and all features."""
-        file, rows = self._first_readable()
-        table = rows.read(file, 0, min(rows.n_rows(file), _LOOKED_AT), rows.schema(file).names)
-        found = {k: describe_column(table, k, self._type_of(k)) for k in table.column_names}
+        file, rows, table, found = self._first_readable()
         self._times, self._table = _recorded_times(table), table
         self._warn_of_columns(found)
         numbers = {_low_dim_name(k): k for k, c in found.items() if c.kind == "numbers" and self._is_kept(k)}
@@ -130,15 +128,14 @@ class FeaturePlanner:
     def _type_of(self, key: str) -> str:
         return str(self._declared.get(key, {}).get("dtype") or "")
 
-    def _first_readable(self) -> tuple[str, RowReader]:
-        """Return the first data file with rows whose columns are like those of most of the first few."""
+    def _first_readable(self) -> tuple[str, RowReader, pa.Table, dict[str, Column]]:
+        """Return the first data file that reads well and has columns like those of most of the first few."""
         reasons: list[str] = []
         found: dict[Any, list[tuple[str, RowReader]]] = {}
         for file in sorted({place.file for place in self._source.places.values()}):
             rows = RowReader(self._source.tree)
             try:
-                n_rows = rows.n_rows(file)
-                if n_rows:
+                if rows.n_rows(file):
                     found.setdefault(self._kinds(file, rows), []).append((file, rows))
                 else:
                     reasons.append(f"{file} has no rows")
@@ -146,9 +143,21 @@ class FeaturePlanner:
                 reasons.append(str(error))
             if sum(map(len, found.values())) == _COMPARED_FILES:
                 break
-        if not found:
-            raise DatasetError(f"the dataset has no readable data file; {(reasons or ['none was found'])[0]}")
-        return max(found.values(), key=len)[0]
+        for file, rows in max(found.values(), key=len, default=[]):
+            try:
+                return file, rows, *self._first_rows(file, rows)
+            except EpisodeError as error:
+                reasons.append(str(error))
+        raise DatasetError(f"the dataset has no readable data file; {(reasons or ['none was found'])[0]}")
+
+    def _first_rows(self, file: str, rows: RowReader) -> tuple[pa.Table, dict[str, Column]]:
+        """Read some rows and the first frame of every column of frames; `EpisodeError` if any is damaged."""
+        table = rows.read(file, 0, min(rows.n_rows(file), _LOOKED_AT), rows.schema(file).names)
+        found = {k: describe_column(table, k, self._type_of(k)) for k in table.column_names}
+        for key, column in found.items():
+            if column.kind == "image" and next(rows.frames(file, 0, 1, key), None) is None:
+                raise EpisodeError(f"{file}: {key} has no frames")
+        return table, found
 
     def _kinds(self, file: str, rows: RowReader) -> tuple[tuple[str, Column], ...]:
         """Return what the columns of a file are, those of encoded frames left out."""
@@ -209,7 +218,10 @@ def _recorded_times(table: pa.Table) -> np.ndarray:
     """Return the times of the first episode among some rows; empty if there are none."""
     if "timestamp" not in table.column_names:
         return np.empty(0)
-    times = to_numpy(table["timestamp"], (1,), "timestamp").reshape(-1).astype(np.float64)
+    times = to_numpy(table["timestamp"], (1,), "timestamp").reshape(-1)
+    if times.dtype.kind not in "iuf":
+        return np.empty(0)
+    times = times.astype(np.float64)
     if "episode_index" not in table.column_names:
         return times
     numbers = to_numpy(table["episode_index"], (1,), "episode_index").reshape(-1)

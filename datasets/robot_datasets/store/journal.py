@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_datasets.store.copying import open_at_end, write_all
-from robot_datasets.store.layout import canonical_json
+from robot_datasets.store.layout import canonical_bytes
 
 
 class Journal:
@@ -57,8 +57,8 @@ class Journal:
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    text = canonical_json(entry)
-    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+    text = canonical_bytes(entry)
+    return f"{zlib.crc32(text):08x} ".encode() + text + b"\n"
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -137,6 +137,16 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def canonical_bytes(value: object) -> bytes:
+    """Return `canonical_json` in UTF-8; halves of characters, which UTF-8 does not have, stay JSON escapes."""
+    return canonical_json(value).encode("utf-8", "backslashreplace")
+
+
+def storable_text(text: str) -> str:
+    """Return text as it can be stored: what is no character, as in undecodable file names, becomes an escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _sorted(values: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(canonical_json(dict(values)))
 

@@ -17,7 +17,7 @@ from robot_datasets.store import layout
 from robot_datasets.store.arrays import chunk_keys, read_array, split_text
 from robot_datasets.store.blob import LocalBlob, RemoteBlob
 from robot_datasets.store.images import ImageColumn
-from robot_datasets.store.layout import StoreSpec, canonical_json
+from robot_datasets.store.layout import StoreSpec, canonical_bytes
 from robot_datasets.store.location import Location
 
 _NUMBER_COLUMNS = ("task_index", "success", "n_steps", "checksum")
@@ -166,10 +166,10 @@ class EpisodeStore:
     def fingerprint(self) -> str:
         """A hash of the structure and of every episode's content, equal for equal stores."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(canonical_json(self.attributes).encode())
+        digest.update(canonical_bytes(self.attributes))
         for array in (self.episode_ends, self.episodes["checksum"], self.episodes["task_index"]):
             digest.update(array.tobytes())
-        digest.update(canonical_json(self.tasks).encode())
+        digest.update(canonical_bytes(self.tasks))
         return digest.hexdigest()
 
     def column(self, name: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from robot_datasets.episode import Episode, Segment
 from robot_datasets.statistics import FeatureStats
 from robot_datasets.store.frames import ByteSink, append_frames
 from robot_datasets.store.intake import checked_columns, checked_segments
-from robot_datasets.store.layout import StoreSpec
+from robot_datasets.store.layout import StoreSpec, storable_text
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,15 @@ def take_in(episode: Episode, spec: StoreSpec, sinks: Mapping[str, ByteSink]) ->
         arrays["stats", name] = frames.pixels.table
         arrays["histogram", name] = frames.pixels.histogram
     entry = {
-        "source_id": episode.source_id,
+        "source_id": storable_text(episode.source_id),
         "n_steps": n_steps,
-        "task": episode.task,
+        "task": storable_text(episode.task),
         "success": None if episode.success is None else bool(episode.success),
         "split": episode.split,
         "segments": [_segment_row(s) for s in segments],
-        "warnings": list(dict.fromkeys(episode.warnings)),  # last: reading the frames may have added some
+        "warnings": [
+            *map(storable_text, dict.fromkeys(episode.warnings))
+        ],  # last: reading the frames may have added some
         "checksum": digest.hexdigest(),
     }
     return EpisodeRecord(entry, arrays)
@@ -75,8 +77,8 @@ def take_in(episode: Episode, spec: StoreSpec, sinks: Mapping[str, ByteSink]) ->
 
 def left_out(source_id: str, reason: str) -> dict[str, Any]:
     """Return the journal line of an episode that was set aside."""
-    return {"quarantine": source_id, "reason": reason}
+    return {"quarantine": storable_text(source_id), "reason": storable_text(reason)}
 
 
 def _segment_row(segment: Segment) -> list[Any]:
-    return [segment.start, segment.end, segment.tag, segment.text]
+    return [segment.start, segment.end, storable_text(segment.tag), storable_text(segment.text)]

@@ -22,7 +22,7 @@ from robot_datasets.features import Feature, is_image
 from robot_datasets.store.arrays import require_zarr
 from robot_datasets.store.blob import BlobWriter
 from robot_datasets.store.journal import Journal
-from robot_datasets.store.layout import IMAGE_CHUNK_BYTES, StoreSpec, image_path
+from robot_datasets.store.layout import IMAGE_CHUNK_BYTES, StoreSpec, image_path, storable_text
 from robot_datasets.store.parts import EpisodePart
 from robot_datasets.store.publish import publish_store
 from robot_datasets.store.record import take_in
@@ -126,7 +126,7 @@ class EpisodeStoreWriter:
             EpisodeError: The episode does not fit the features, has non-finite values or damaged frames;
                 nothing of it is kept and the writer can go on.
         """
-        self._require_new([episode.source_id])
+        self._require_new([storable_text(episode.source_id)])
         with self._undone_on_error():
             record = take_in(episode, self.spec, self._blobs)
             self._rows.append(record.arrays, record.n_steps)
