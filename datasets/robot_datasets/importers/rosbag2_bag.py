@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from robot_datasets.errors import DatasetError
+from robot_datasets.importers.rosbag2_open import open_storage
 from robot_datasets.importers.rosbag2_storage import (
     COMPRESSED,
     ENDINGS,
@@ -22,7 +23,6 @@ from robot_datasets.importers.rosbag2_storage import (
     StorageFile,
     Topic,
     full_type,
-    open_storage,
 )
 
 METADATA = "metadata.yaml"

@@ -7,17 +7,14 @@ when the quality of service in ``metadata.yaml`` differs from that in the file.
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_datasets.archive_streams import ArchiveError, UnpackedStream
 from robot_datasets.episode import EpisodeError
-from robot_datasets.errors import DatasetError
+from robot_datasets.errors import DatasetError, one_line
 
 MCAP, SQLITE = ".mcap", ".db3"
 ENDINGS = (MCAP, SQLITE)
@@ -25,9 +22,6 @@ COMPRESSED = (".zstd", ".zst")
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _MAX_MESSAGE = 256 << 20
-_MAX_FILE = 1 << 40
-_MAX_RATIO = 200.0
-_COPY_BYTES = 1 << 20
 
 
 class BagError(EpisodeError):
@@ -92,28 +86,6 @@ class StorageFile(ABC):
         self.close()
 
 
-def open_storage(path: Path) -> StorageFile:
-    """Open a file by its ending; one that is compressed as a whole is unpacked beside the system's temporary files.
-
-    Raises:
-        BagError: It cannot be read.
-        DatasetError: A package for reading it is not installed.
-    """
-    kind = path.suffix
-    if kind in COMPRESSED:
-        return _Unpacked(path)
-    try:
-        if kind == MCAP:
-            from robot_datasets.importers.rosbag2_mcap import McapFile
-
-            return McapFile(path)
-        if kind == SQLITE:
-            return SqliteFile(path)
-    except OSError as error:
-        raise BagError(f"{path.name} cannot be opened: {error.strerror or error}") from error
-    raise BagError(f"{path.name} is no {' or '.join(ENDINGS)} file; expected a file of a ROS 2 bag")
-
-
 def uncompressed(data: bytes, who: str) -> bytes:
     """Return a message's bytes, unpacked if the recorder compressed each message.
 
@@ -153,7 +125,9 @@ class SqliteFile(StorageFile):
             self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
             self._ids, self.topics = self._read_topics()
         except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
-            raise BagError(f"{path.name} is no readable bag database: {error}; copy it again") from error
+            raise BagError(
+                f"{path.name} is no readable bag database: {one_line(error)}; copy it again"
+            ) from error
         if pending:
             self.unfinished = "the recorder left a write-ahead log, so it did not close the file"
 
@@ -190,7 +164,7 @@ class SqliteFile(StorageFile):
             for row in self._database.execute(query, values):  # noqa: UP028
                 yield row
         except (sqlite3.Error, OverflowError) as error:
-            raise BagError(f"{self._path.name} cannot be read: {error}; copy it again") from error
+            raise BagError(f"{self._path.name} cannot be read: {one_line(error)}; copy it again") from error
 
     def _read_topics(self) -> tuple[dict[int, str], dict[str, Topic]]:
         tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master")}
@@ -218,36 +192,3 @@ def full_type(name: str) -> str:
     """``std_msgs/String`` -> ``std_msgs/msg/String``; full names stay."""
     parts = name.split("/")
     return f"{parts[0]}/msg/{parts[1]}" if len(parts) == 2 else name
-
-
-class _Unpacked(StorageFile):
-    """A file that was compressed as a whole, unpacked for as long as it is open."""
-
-    def __init__(self, path: Path) -> None:
-        with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bag-"))
-            target = Path(folder) / path.name.removesuffix(path.suffix)
-            try:
-                with (
-                    UnpackedStream(path, "zst", max_bytes=_MAX_FILE, max_ratio=_MAX_RATIO) as source,
-                    target.open("wb") as file,
-                ):
-                    while block := source.read(_COPY_BYTES):
-                        file.write(block)
-            except ArchiveError as error:
-                raise BagError(f"{path.name}: {error}") from error
-            self._inner = stack.enter_context(open_storage(target))
-            self.topics, self.unfinished = self._inner.topics, self._inner.unfinished
-            self._stack = stack.pop_all()
-
-    def messages(self, topics: Collection[str], start: int, end: int) -> Iterator[RawMessage]:
-        """Yield the messages of the unpacked file."""
-        return self._inner.messages(topics, start, end)
-
-    def time_span(self) -> tuple[int, int] | None:
-        """Return the unpacked file's."""
-        return self._inner.time_span()
-
-    def close(self) -> None:
-        """Close and delete the unpacked file."""
-        self._stack.close()
