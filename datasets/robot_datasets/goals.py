@@ -60,7 +60,7 @@ class GoalSpec:
     def __post_init__(self) -> None:
         if not self.features:
             raise DatasetError("goal.features is empty; name at least one feature, or leave the goal out")
-        if self.n_steps < 1 or self.min_distance < 0 or not self.mean_distance > 1:
+        if self.n_steps < 1 or self.min_distance < 0 or not 1 < self.mean_distance < np.inf:
             raise DatasetError(
                 "goal needs n_steps >= 1, min_distance >= 0 and mean_distance > 1, "
                 f"got {self.n_steps}, {self.min_distance} and {self.mean_distance}"

@@ -142,6 +142,7 @@ def test_goals_may_be_images() -> None:
         ({"features": (STATE,), "n_steps": 0}, "n_steps >= 1"),
         ({"features": (STATE,), "mean_distance": 1.0}, "mean_distance > 1"),
         ({"features": (STATE,), "mean_distance": float("nan")}, "mean_distance > 1"),
+        ({"features": (STATE,), "mean_distance": float("inf")}, "mean_distance > 1"),
         ({"features": ("observation.stat",)}, "did you mean 'observation.state'"),
     ],
 )

@@ -272,6 +272,8 @@ def test_the_target_follows_in_training_only() -> None:
     policy.eval().compute_loss(example_batch(policy.spec))
     torch.testing.assert_close(next(policy.target.parameters()), start)
     policy.train().compute_loss(example_batch(policy.spec))
+    assert policy.student.training
+    assert not policy.target.training
     torch.testing.assert_close(next(policy.target.parameters()), start + 0.25)
     assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
     assert {name.split(".")[0] for name in policy.state_dict()} == {"student", "target"}

@@ -68,6 +68,15 @@ class TestDiffusionTokens(GoalPolicyTests):
         return {**config(), "type": "diffusion", "process": process, "sampler": {"type": "ddim", "steps": 4}}
 
 
+class TestEnergyTokens(GoalPolicyTests):
+    """A policy that descends an energy, with a goal."""
+
+    def policy_config(self) -> dict[str, Any]:
+        """Two training steps, the smallest network."""
+        network = {"type": "energy_mlp", "width": 32, "n_blocks": 2}
+        return {"type": "energy", "network": network, "min_train_steps": 2, "extra_train_steps": 0}
+
+
 class TestAligned(GoalPolicyTests):
     """One token, from the instruction where there is one, else from the goal."""
 

@@ -164,6 +164,13 @@ class ConsistencyPolicy(Policy):
         if self.target is not None:
             self.target.load_state_dict(weights)
 
+    def train(self, mode: bool = True) -> ConsistencyPolicy:
+        """Set the student's mode; the target always answers as it would at inference."""
+        super().train(mode)
+        if self.target is not None:
+            self.target.eval()
+        return self
+
     def consistent(self, network: Network, x: Tensor, levels: Levels) -> Tensor:
         """F of the module docstring; `levels` are scalars or (B, 1, 1), x is (B, T_p, A)."""
         process, data_variance = self.student.process, self.config.sigma_data**2
