@@ -169,7 +169,7 @@ def test_stores_that_do_not_fit_are_refused(planted, tmp_path):
     """Another robot's state, or a feature that is not there, is named."""
     prior, target = planted(1)
     other = write_example_store(tmp_path / "other.zarr", [5])
-    with pytest.raises(DatasetError, match="data of the same robot"):
+    with pytest.raises(DatasetError, match="of the same robot"):
         retrieve(other, target, RetrievalConfig())
     with pytest.raises(DatasetError, match=r"did you mean 'observation\.state'"):
         retrieve(prior, target, RetrievalConfig(observation=("observation.stat",)))
@@ -191,3 +191,12 @@ def test_the_command_writes_selection_report_and_numbers(planted, tmp_path, caps
     assert json.loads((out / "retrieval.json").read_text())["prior_steps"] == prior.n_steps
     with pytest.raises(UserError, match="already holds a selection"):
         command.run(arguments)
+
+
+def test_a_failed_retrieval_leaves_nothing(planted, tmp_path):
+    """Neither a folder nor half a file, if the stores do not fit or a number is missing."""
+    _, target = planted(1)
+    other = write_example_store(tmp_path / "other.zarr", [5])
+    with pytest.raises(DatasetError, match="does not fit"):
+        command.run([other.path, target.path, str(tmp_path / "out"), "--vae-steps", "1"])
+    assert not (tmp_path / "out").exists()

@@ -36,7 +36,6 @@ def run(argv: Sequence[str]) -> int:
 
     config = _config(arguments)
     prior, target = open_store(arguments.prior), open_store(arguments.target)
-    output.mkdir(parents=True, exist_ok=True)
     console = make_console(stderr=True)
     with console.status("embedding") as status:
         result = retrieve(
@@ -47,6 +46,7 @@ def run(argv: Sequence[str]) -> int:
                 f"embedding: step {step} of {config.vae.steps}, loss {loss:.3f}"
             ),
         )
+    output.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["robot-policies", "retrieve", *argv])
     summary = write_report(result, output / "report.html", command=command)
     (output / "retrieval.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, DEPTH_PREFIX, compare_features, is_image
 from robot_datasets.store import EpisodeStore
+from robot_datasets.windows import check_finite
 
 DECODED_AT_ONCE = 256
 
@@ -68,9 +69,10 @@ def common_observation(prior: EpisodeStore, target: EpisodeStore, wanted: Sequen
     # Images are resized, so their size may differ.
     problems = [d for d in differences if not is_image(d.name)]
     if problems:
-        text = "; ".join(f"{d.name} {d.problem}" for d in problems[:3])
+        more = f" (and {len(problems) - 1} more differences)" if len(problems) > 1 else ""
         raise DatasetError(
-            f"{prior.path} does not fit {target.path}: {text}; retrieve from data of the same robot"
+            f"{prior.path} does not fit {target.path}: {problems[0].name} {problems[0].problem}{more}; retrieve from "
+            f"data of the same robot, or name what to compare"
         )
     if not names:
         raise DatasetError(f"{prior.path} and {target.path} have no observation feature in common")
@@ -85,6 +87,8 @@ def read_vectors(
     A component that does not move in the first store is shifted and not scaled.
     """
     low_dim = [name for name in observation if not is_image(name)]
+    for store in stores:
+        check_finite(store, [*low_dim, ACTION], np.arange(store.n_episodes))
     states = [_columns(store, low_dim) for store in stores]
     actions = [np.asarray(store.column(ACTION), np.float32) for store in stores]
     vectors = []
@@ -106,10 +110,6 @@ def _columns(store: EpisodeStore, names: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _standardised(values: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(values).all():
-        raise DatasetError(
-            "a state or action is not finite; run 'robot-policies check' on both stores and repair"
-        )
     mean, std = reference.mean(axis=0, dtype=np.float64), reference.std(axis=0, dtype=np.float64)
     return ((values - mean) / np.where(std < 1e-4, 1.0, std)).astype(np.float32)
 
