@@ -211,7 +211,7 @@ def test_facts_are_recorded(tmp_path: Path) -> None:
         ("observations/qpos", np.zeros((4, 13), np.float32), "13 components"),
         ("action", np.zeros((0, 14), np.float32), "differ in length"),
         ("action", np.array([b"x"] * 4), "expected (T, ...) numbers"),
-        ("observations/images/cam_low", np.zeros((3, *SIZE, 3), np.uint8), "expected 4 frames"),
+        ("observations/images/cam_low", np.zeros((3, *SIZE, 3), np.uint8), "observations/images/cam_low 3"),
         ("observations/images/cam_low", np.zeros((4, *SIZE), np.float32), "expected images"),
         ("observations/qvel", None, "observations/qvel is missing"),
     ],
@@ -258,3 +258,27 @@ def test_unknown_choices_are_refused(tmp_path: Path) -> None:
         _convert(folder, action="leade")
     with pytest.raises(DatasetError, match="did you mean 'cam_high'"):
         _convert(folder, cameras="cam_hihg")
+
+
+def test_what_all_files_have_is_decided_by_most_of_them(tmp_path: Path) -> None:
+    """A first file that lacks an array does not cost the others theirs."""
+    folder = tmp_path / "task"
+    for number in range(3):
+        write_aloha_episode(folder, number, 4)
+    with h5py.File(folder / "episode_0.hdf5", "r+") as file:
+        del file["observations/effort"]
+        del file["observations/images/cam_low"]
+    store, report = _convert(folder)
+    assert {"observation.joint_effort", "observation.images.cam_low"} <= set(store.features)
+    assert list(report.quarantined) == ["episode_0.hdf5"]
+
+
+def test_claimed_sizes_are_compared_before_anything_is_read(tmp_path: Path) -> None:
+    """A header that claims ten million rows costs no memory."""
+    folder = tmp_path / "task"
+    write_aloha_episode(folder, 0, 4)
+    with h5py.File(write_aloha_episode(folder, 1, 4), "r+") as file:
+        del file["observations/qvel"]
+        file.create_dataset("observations/qvel", shape=(10_000_000, 14), dtype="f4", chunks=(1000, 14))
+    _, report = _convert(folder)
+    assert "observations/qvel 10000000" in report.quarantined["episode_1.hdf5"]

@@ -513,6 +513,14 @@ def test_missing_joint_names_those_that_are_there(tmp_path: Path) -> None:
         _convert(bag, _map(tmp_path, text))
 
 
+def test_fractions_are_not_cut_off(tmp_path: Path) -> None:
+    """A feature declared as whole numbers does not truncate angles."""
+    values = yaml.safe_load(MAP)
+    values["features"]["observation.state"]["dtype"] = "int64"
+    with pytest.raises(DatasetError, match="do not fit int64"):
+        _convert(write_bag(tmp_path / "bag", BagSpec(duration=0.5)), _map(tmp_path, yaml.safe_dump(values)))
+
+
 def test_map_is_recorded_by_its_content(tmp_path: Path) -> None:
     """Two maps of the same name but other content make different stores; the place of the file does not matter."""
     first = read_map(Path(_map(tmp_path)))[1]

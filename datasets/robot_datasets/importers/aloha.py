@@ -35,9 +35,11 @@ _NUMBERS = {STATE: _QPOS, "observation.joint_velocity": "observations/qvel"} | {
 }
 _COLOUR_GROUP = "observations/images"
 _DEPTH_GROUPS = ("observations/images_depth", "observations/depth")
+_GROUPS = ("observations", _COLOUR_GROUP, *_DEPTH_GROUPS)
 _DEPTH_ENDING = "_depth"
 _LENGTHS = "compress_len"
 _REAL_ACTION, _SIMULATED_ACTION = "leader_previous", "leader"
+_LOOKED_AT = 20
 _PROBE_FOLDERS = 200
 _PROBE_DEPTH = 3
 _GENERIC = "generic"
@@ -146,31 +148,57 @@ def _episode(root: Any, ref: EpisodeRef, plan: Plan) -> Episode:
             f"attribute sim is {not survey.simulated}, the first file's is {survey.simulated}, and they pair "
             "observations and actions differently; convert them apart or choose with --option action=..."
         )
+    _check_lengths(root, survey)
     data, steps = survey.columns.read(lambda key: read_array(_require(root, key)))
-    n_recorded = _n_rows(root, _ACTION)
     warnings: list[str] = []
     stated = find_dataset(root, _LENGTHS)
     lengths = np.empty((0, 0)) if stated is None else np.atleast_2d(read_array(stated))
-    images = {}
-    for frame in survey.frames:
-        dataset = _require(root, frame.key)
-        if _n_rows(root, frame.key) != n_recorded:
-            raise EpisodeError(f"{frame.key} has shape {dataset.shape}, expected {n_recorded} frames")
-        images[frame.feature] = frame.stream(dataset, steps, lengths, warnings)
+    images = {
+        frame.feature: frame.stream(_require(root, frame.key), steps, lengths, warnings)
+        for frame in survey.frames
+    }
     task = plan.options["task"] or Path(ref.locator).absolute().parent.name
     return Episode(ref.source_id, data, images, task=task, warnings=warnings)
 
 
+def _check_lengths(root: Any, survey: _Survey) -> None:
+    """Compare the rows of all arrays before anything is read; a damaged header may claim any number."""
+    keys = [part.source for source in survey.columns.sources().values() for part in source.parts]
+    rows = {key: _n_rows(root, key) for key in dict.fromkeys([*keys, *(f.key for f in survey.frames)])}
+    if len(set(rows.values())) != 1:
+        listed = ", ".join(f"{key} {n}" for key, n in rows.items())
+        raise EpisodeError(f"arrays differ in length: {listed}; expected one row per step")
+
+
 def _survey_first(files: Sequence[Path], options: Mapping[str, str]) -> _Survey:
-    """Survey the first file that can be used."""
+    """Survey the first usable file of the commonest kind, among the first ones."""
+    kinds: dict[tuple[Any, ...], list[Path]] = {}
     reason = ""
-    for file in files:
+    for file in files[:_LOOKED_AT]:
+        try:
+            with open_hdf5(file) as root:
+                kinds.setdefault(_kind(root), []).append(file)
+        except EpisodeError as error:
+            reason = reason or f"{file.name}: {error}"
+    for file in [*(f for k in sorted(kinds.values(), key=len, reverse=True) for f in k), *files[_LOOKED_AT:]]:
         try:
             with open_hdf5(file) as root:
                 return _survey(root, options)
         except EpisodeError as error:
             reason = reason or f"{file.name}: {error}"
     raise DatasetError(f"none of {len(files)} files can be used; the first is {reason}")
+
+
+def _kind(root: Any) -> tuple[Any, ...]:
+    """Return what files of one kind have in common: keys, types and shapes but for the number of rows."""
+    keys = [f"{group}/{name}" for group in _GROUPS for name in _members(root, group)]
+    kind: list[Any] = [_is_simulated(root)]
+    for key in [_ACTION, _BASE, *keys]:
+        dataset = find_dataset(root, key)
+        if dataset is not None:
+            shape = () if holds_encoded(dataset) else (dataset.shape or ())[1:]
+            kind.append((key, dataset.dtype.kind, dataset.ndim, shape))
+    return tuple(kind)
 
 
 def _survey(root: Any, options: Mapping[str, str]) -> _Survey:
@@ -188,7 +216,7 @@ def _survey(root: Any, options: Mapping[str, str]) -> _Survey:
 def _require(root: Any, key: str) -> Any:
     dataset = find_dataset(root, key)
     if dataset is None:
-        raise EpisodeError(f"{key} is missing, other episodes have it")
+        raise EpisodeError(f"{key} is missing, other episodes have it; copy the file again")
     return dataset
 
 

@@ -115,6 +115,7 @@ class Rlds(Importer):
         instruction = _instruction_key(options["instruction"], keys)
         _check_success(options["success"], keys)
         used = used_keys(columns, cameras) | {instruction, *recorded.values()}
+        warnings += _unstorable(keys, used)
         for warning in warnings:
             _LOG.warning("%s: %s", path.name, warning)
         fps = positive_rate(options["fps"] or str(schema.fps or ""), path)
@@ -285,6 +286,15 @@ def _require(columns: SchemaColumns, keys: Mapping[str, RecordKey]) -> None:
                     f"{unknown_name('key', part.source, numbers)}; choose another with --option schema=NAME, "
                     f"or schema={GENERIC}"
                 )
+
+
+def _unstorable(keys: Mapping[str, RecordKey], used: set[str]) -> list[str]:
+    """Say which observations are of a kind that a store cannot hold; others that are left out were not asked for."""
+    return [
+        f"{path} is {key.dtype or 'of another kind'} {key.shape}, which cannot be stored; left out"
+        for path, key in sorted(keys.items())
+        if path not in used and path.startswith(STEPS + "observation/") and key.kind in ("image", "other")
+    ]
 
 
 def _instruction_key(option: str, keys: Mapping[str, RecordKey]) -> str:

@@ -133,7 +133,7 @@ def _walk(node: Mapping[str, Any], path: str) -> Iterator[RecordKey]:
 def _leaf(node: Mapping[str, Any], path: str) -> RecordKey:
     if "image" in node:
         image = node["image"]
-        return RecordKey(path, "image", image.get("dtype", "uint8") or "uint8", _shape(image))
+        return RecordKey(path, "image", str(image.get("dtype") or "uint8"), _shape(image))
     if "text" in node:
         return RecordKey(path, "text", "string", ())
     if "tensor" in node:

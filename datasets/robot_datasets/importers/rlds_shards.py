@@ -115,7 +115,7 @@ def read_info(root: Path) -> tuple[TfdsInfo, list[str]]:
         return TfdsInfo(root.parent.name, root.name, {}), [
             f"{INFO} is missing: nothing says how many episodes there should be"
         ]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return TfdsInfo(root.parent.name, root.name, {}), [f"{INFO} cannot be read ({error}); not used"]
     if file_format != "tfrecord":
         raise DatasetError(f"{root} holds {file_format} files; only tfrecord can be read, prepare it as that")
@@ -171,5 +171,12 @@ def checksum(root: Path, shards: Sequence[Shard]) -> str:
     for name in (FEATURES, INFO):
         digest.update((root / name).read_bytes() if (root / name).is_file() else b"\0")
     for shard in shards:
-        digest.update(f"{shard.name}\0{(root / shard.name).stat().st_size}\n".encode())
+        digest.update(f"{shard.name}\0{_size(root / shard.name)}\n".encode())
     return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a broken link; scanning it has said so
+        return -1

@@ -142,7 +142,8 @@ class McapFile(StorageFile):
                 records = self._open_chunk(Chunk.read(ReadDataStream(self._file)))
             except (*self._damage, OSError) as error:
                 raise BagError(
-                    f"{self._path.name}: the chunk at byte {index.chunk_start_offset} is damaged: {error}"
+                    f"{self._path.name}: the chunk at byte {index.chunk_start_offset} is damaged ({error}); copy the "
+                    "file again"
                 ) from error
             yield from self._of(records)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_datasets.errors import one_line
 from robot_datasets.importers.rosbag2_storage import BagError, RawMessage, Topic, install_hint
 
 _MAX_SEQUENCE = 1 << 28
@@ -59,7 +60,8 @@ class MessageTypes:
             if found is not None:
                 return found
             raise BagError(
-                f"{message.topic}: a message of {len(message.data)} bytes is no {kind}: {error or type(error).__name__}"
+                f"{message.topic}: a message of {len(message.data)} bytes is no {kind} ({one_line(error)}); "
+                "the file is damaged, copy it again"
             ) from error
 
     def _decode_as_known(self, message: RawMessage, kind: str, store: Any) -> Any:

@@ -101,9 +101,7 @@ class EpisodeReader:
         data: dict[str, np.ndarray] = {}
         place = 0
         for name, feature in self._map.features.items():
-            data[name] = np.concatenate(taken[place : place + len(feature.parts)], axis=1).astype(
-                feature.dtype
-            )
+            data[name] = _side_by_side(taken[place : place + len(feature.parts)], feature.dtype)
             place += len(feature.parts)
         steps, action = self._action(data, taken[place:], len(clock))
         data = {name: values[steps] for name, values in data.items()} | {ACTION: action}
@@ -245,9 +243,7 @@ class EpisodeReader:
         """Return which steps have an action, and the actions."""
         action = self._map.action
         shift = 1 if action.next_of else action.shift
-        values = (
-            data[action.next_of] if action.next_of else np.concatenate(taken, axis=1).astype(action.dtype)
-        )
+        values = data[action.next_of] if action.next_of else _side_by_side(taken, action.dtype)
         steps = slice(max(0, -shift), n_steps - max(0, shift))
         if steps.stop <= steps.start:
             raise EpisodeError(f"{n_steps} steps leave none with an action {shift} steps ahead")
@@ -290,6 +286,18 @@ class EpisodeReader:
         if not self._types.has_header(message.topic):
             raise BagError(f"{message.topic} has no header; give it time: log in the map")
         return self._types.stamp(message)
+
+
+def _side_by_side(columns: Sequence[np.ndarray], dtype: str) -> np.ndarray:
+    """Put columns next to each other in the type of their feature, which must hold whole numbers if it says so."""
+    values = np.concatenate(columns, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by the store
+        cast = values.astype(dtype)
+    if cast.dtype.kind != "f" and not np.array_equal(cast, values):
+        raise EpisodeError(
+            f"values such as {values[cast != values][0]:g} do not fit {dtype}; choose another dtype"
+        )
+    return cast
 
 
 def _part_values(message: object, part: MapPart) -> np.ndarray:

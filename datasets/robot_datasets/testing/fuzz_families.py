@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from robot_datasets.testing.fault_archives import ARCHIVE_FAULTS as _HOSTILE
+from robot_datasets.testing.faults import BYTE_FAULTS, Fault
 from robot_datasets.testing.fuzzing import Family
+
+ARCHIVE_FAULTS = tuple(Fault(name, change) for name, change in _HOSTILE.items())
 
 
 def _episode_files(suffix: str) -> Callable[[str], bool]:
@@ -83,6 +87,16 @@ def _lerobot(version: str, images: str) -> Callable[[Path], Path]:
     return write
 
 
+def _archived(kind: str) -> Callable[[Path], Path]:
+    def write(root: Path) -> Path:
+        _lerobot("v2.1", "image")(root)
+        archive = shutil.make_archive(str(root / "archive"), kind, root_dir=root, base_dir="set")
+        shutil.rmtree(root / "set")
+        return Path(archive)
+
+    return write
+
+
 def _replay_buffer(root: Path) -> Path:
     import zarr
 
@@ -116,7 +130,24 @@ def _rlds(root: Path) -> Path:
     return write_rlds(root / "toy" / "0.1.0", episodes, keys=rlds_keys(), shards=2)
 
 
+def _bags(storage: str) -> Callable[[Path], Path]:
+    def write(root: Path) -> Path:
+        from robot_datasets.testing.rosbag import BagSpec, write_bag
+
+        for number in range(3):
+            write_bag(root / "bags" / f"take{number}", BagSpec(duration=0.5 + number / 10, storage=storage))
+        return root / "bags"
+
+    return write
+
+
 _HDF5 = _episode_files(".hdf5")
+_ARCHIVED = (*BYTE_FAULTS, *ARCHIVE_FAULTS, *ARCHIVE_FAULTS)
+_BAG_MAP = {"map": str(Path(__file__).with_name("rosbag_map.yaml"))}
+
+
+def _own_bag(name: str) -> bool:
+    return "/" in name
 
 
 def _own_lerobot(name: str) -> bool:
@@ -135,9 +166,14 @@ FAMILIES: dict[str, Family] = {
         Family("lerobot_v21", "LeRobot", _lerobot("v2.1", "video"), "lerobot", is_own=_own_lerobot),
         Family("lerobot_v30", "LeRobot", _lerobot("v3.0", "video"), "lerobot"),
         Family("lerobot_images", "LeRobot", _lerobot("v2.0", "image"), "lerobot", is_own=_own_lerobot),
+        Family("lerobot_zip", "archives", _archived("zip"), "lerobot", faults=_ARCHIVED),
+        Family("lerobot_tar", "archives", _archived("tar"), "lerobot", faults=_ARCHIVED),
+        Family("lerobot_tar_gz", "archives", _archived("gztar"), "lerobot", faults=_ARCHIVED),
         Family("replay_buffer", "zarr", _replay_buffer, "diffusion_policy_zarr", {"fps": "10"}),
         Family("replay_buffer_zip", "zarr", _zipped_buffer, "diffusion_policy_zarr", {"fps": "10"}),
         Family("rlds", "TFRecord", _rlds, "rlds", {"fps": "10"}),
+        Family("rosbag2_mcap", "ROS 2 bags", _bags("mcap"), "rosbag2", _BAG_MAP, is_own=_own_bag),
+        Family("rosbag2_sqlite", "ROS 2 bags", _bags("sqlite3"), "rosbag2", _BAG_MAP, is_own=_own_bag),
     )
 }
 """By name."""

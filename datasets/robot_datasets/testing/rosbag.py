@@ -27,24 +27,11 @@ JOINTS = ("shoulder", "elbow", "wrist")
 IMAGE_SIZE = (6, 8)
 """(height, width) [px]."""
 
-MAP = """
-robot: test_arm
-clock: {rate: 10}
-time: header
-task: wave
-features:
-  observation.state:
-    parts:
-      - {topic: /joint_states, field: position, joints: [shoulder, elbow, wrist], units: rad, policy: linear}
-      - {topic: /gripper, field: data, names: [gripper], gripper: "0=closed,1=open", max_age: 10, time: log}
-action:
-  parts:
-    - {topic: /command, field: data, names: [shoulder, elbow, wrist], units: rad, max_age: 1, time: log}
-  meaning: absolute position
-cameras:
-  top: {topic: /camera/compressed, policy: nearest}
-"""
+MAP_FILE = Path(__file__).with_name("rosbag_map.yaml")
 """A topic map for what `write_bag` writes."""
+
+MAP = MAP_FILE.read_text(encoding="utf-8")
+"""Its text."""
 
 _NS = 1_000_000_000
 
