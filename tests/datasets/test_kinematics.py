@@ -31,7 +31,9 @@ def test_agrees_with_mujoco(arm: SerialArm, folder: str, tolerance: float) -> No
     robosuite's UR5e rounds its lengths to millimetres, hence the tolerance; its base is turned by half a turn about z,
     as that of Universal Robots' own URDF.
     """
-    pytest.importorskip("robot_sim.rendering").choose_backend()  # before mujoco loads, for the tests that draw
+    pytest.importorskip(
+        "robot_sim.rendering"
+    ).choose_backend()  # before mujoco loads, for the tests that draw
     robosuite = pytest.importorskip("robosuite")
     mujoco = pytest.importorskip("mujoco")
     file = Path(robosuite.__file__).parent / "models" / "assets" / "robots" / folder / "robot.xml"
