@@ -98,6 +98,20 @@ def test_a_damaged_frame_leaves_no_file(store: Path, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["s.zarr"]
 
 
+def test_the_viewer_gets_one_recording_per_episode(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --save the viewer is opened for each episode that was asked for; the first one by default."""
+    rerun = pytest.importorskip("rerun", reason="needs the extra 'viz' (rerun-sdk)")
+    opened: list[str] = []
+
+    def spawn(recording, **options):
+        opened.append(recording.get_recording_id())
+
+    monkeypatch.setattr(rerun.RecordingStream, "spawn", spawn)
+    assert main(["view", str(store)]) == 0
+    assert main(["view", str(store), "--episode", "0,1"]) == 0
+    assert opened == [f"demos.zarr/{i:06d}-e{i}" for i in (0, 0, 1)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
