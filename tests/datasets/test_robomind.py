@@ -535,6 +535,27 @@ def test_two_copies_of_an_episode_are_refused(tmp_path: Path) -> None:
         _read(tmp_path)
 
 
+def test_a_broken_link_is_set_aside(tmp_path: Path) -> None:
+    """A file that is listed but not there is missed by name, and stops nothing."""
+    write_robomind(tmp_path, episode="a", n_steps=3)
+    written = write_robomind(tmp_path, episode="b", n_steps=3)
+    written.path.unlink()
+    written.path.symlink_to(written.path.name)  # a circle
+    _, results = _read(tmp_path)
+    assert [type(result) for result in results] == [Episode, Rejected]
+
+
+def test_absurd_sizes_are_damage(tmp_path: Path) -> None:
+    """A header that claims a billion frames is refused before anything is allocated."""
+    written = write_robomind(tmp_path, n_steps=3, depth=False)
+    with h5py.File(written.path, "r+") as file:
+        del file["puppet/joint_position"]
+        file.create_dataset("puppet/joint_position", (10**9, 8), dtype="f8", chunks=(1000, 8))
+    _, (rejected,) = _read(tmp_path)
+    assert isinstance(rejected, Rejected)
+    assert "more than 1 GiB; the file is damaged" in rejected.reason
+
+
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     """Trees that are linked together from several disks are found whole."""
     write_robomind(tmp_path / "disk", n_steps=3, release="")

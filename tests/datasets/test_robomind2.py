@@ -285,6 +285,35 @@ def test_gripper_and_hand_are_told_apart_by_width(tmp_path: Path) -> None:
     assert "end_effector_left_position_align/data has 12 components per step, expected 1" in rejected.reason
 
 
+def test_streams_that_are_too_wide_are_refused(tmp_path: Path) -> None:
+    """A ninth component of a Franka's arm is not cut off in silence."""
+    written = write_robomind2(tmp_path, "franka", **LONG)
+    with h5py.File(written.path, "r+") as file:
+        stream: Any = file["puppet/arm_left_position_align/data"]
+        values = stream[:]
+        del file["puppet/arm_left_position_align/data"]
+        file["puppet/arm_left_position_align/data"] = np.concatenate([values, values[:, :1]], axis=1)
+    _, results = _read(tmp_path)
+    (rejected,) = results.values()
+    assert isinstance(rejected, Rejected)
+    assert "arm_left_position_align/data has 9 components per step, expected 8" in rejected.reason
+
+
+def test_one_odd_file_does_not_decide_for_all(tmp_path: Path) -> None:
+    """An optional feature that most files have is kept; one that few have is left out with a warning."""
+    for index in range(3):
+        write_robomind2(
+            tmp_path, "ur", stamp=f"{index}", faults={"empty_poses"} if index == 1 else set(), **LONG
+        )
+    plan, results = _read(tmp_path)
+    assert POSE in plan.features
+    assert [type(result) for result in results.values()] == [Episode, Rejected, Episode]
+    write_robomind2(tmp_path, "ur", stamp="3", faults={"empty_poses"}, **LONG)
+    plan, results = _read(tmp_path)
+    assert plan.notes["warnings"] == [f"{POSE}: in 2 of 4 files that were looked at; left out"]
+    assert all(isinstance(result, Episode) for result in results.values())
+
+
 def test_the_masters_hand_may_be_smaller(tmp_path: Path) -> None:
     """The simulated Tien Kung's hands have twelve joints, its master's six; the action says which it is."""
     write_robomind2(tmp_path, "tienkung_sim", **LONG)

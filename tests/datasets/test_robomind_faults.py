@@ -13,7 +13,7 @@ from robot_datasets.episode import Episode, EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import STATE
 from robot_datasets.importers.base import Plan, Rejected, resolve_options
-from robot_datasets.importers.robomind_clock import camera_clock
+from robot_datasets.importers.robomind_clock import camera_clock, length_warnings_of
 from robot_datasets.importers.robomind_hdf5 import RoboMindHdf5
 from robot_datasets.importers.robomind_quality import frozen_pose
 from robot_datasets.testing.arm import TOOL
@@ -239,6 +239,29 @@ def test_an_array_that_ends_early_is_no_source_for_late_frames() -> None:
     assert clock.rows(60, "span", "nearest", "x")[-1] == 59
     with pytest.raises(EpisodeError, match="0 rows"):
         clock.rows(0, "span", "nearest", "x")
+
+
+def test_simulated_arrays_that_cannot_cover_the_same_time_are_refused(tmp_path: Path) -> None:
+    """A row or two, and some frames of depth, are what the simulator loses; three times the rows are another thing."""
+    documented = {"left": 1436, "vel": 1437, "effort": 1438}
+    assert length_warnings_of(documented, 1437, 0.01) == [
+        "effort: 1438 rows where 1437 are usual; brought to the clock of the frames"
+    ]
+    assert length_warnings_of({"depth": 1363, "rgb": 1140}, 1140, 0.3)
+    assert length_warnings_of({"a": 720, "b": 720}, 720, 0.01) == []
+    with pytest.raises(EpisodeError, match="b 240, where 720 are usual"):
+        length_warnings_of({"a": 720, "b": 240}, 720, 0.01)
+    written = write_robomind(tmp_path, "h5_simulation", episode="a", n_steps=20, depth=False)
+    with h5py.File(written.path, "r+") as file:
+        velocity: Any = file["franka/joint_velocity"]
+        values = velocity[:40]
+        del file["franka/joint_velocity"]
+        file["franka/joint_velocity"] = values
+    importer = RoboMindHdf5()
+    plan = importer.plan(tmp_path, resolve_options(importer, {}))
+    (result,) = importer.episodes(plan, plan.refs)
+    assert isinstance(result, Rejected)
+    assert "franka/joint_velocity 40, where 85 are usual" in result.reason
 
 
 def test_real_robots_are_never_resampled(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ Each step then takes one row of each array as it is, by the policy of `robot_dat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,3 +110,30 @@ def clock_warnings(clock: CameraClock, fps: float) -> list[str]:
             f"sim_time_seq: the longest time between two frames is {clock.longest_gap:.1f} times the median"
         )
     return warnings
+
+
+def length_warnings_of(lengths: Mapping[str, int], typical: int, share: float) -> list[str]:
+    """Compare the lengths of arrays that cover the same time.
+
+    Args:
+        lengths: Key -> rows.
+        typical: Rows that they should have.
+        share: By how much of it they may differ; two rows are always allowed.
+
+    Returns:
+        A warning if they are not all equal.
+
+    Raises:
+        EpisodeError: One is far off; it cannot cover the same time.
+    """
+    far = {key: n for key, n in lengths.items() if abs(n - typical) > max(2.0, share * typical)}
+    if far:
+        listed = ", ".join(f"{key} {n}" for key, n in sorted(far.items()))
+        raise EpisodeError(
+            f"arrays differ too much in length to cover the same time: {listed}, where {typical} are usual; "
+            "copy the file again"
+        )
+    if set(lengths.values()) <= {typical}:
+        return []
+    odd = min((key for key, n in lengths.items() if n != typical), key=str)
+    return [f"{odd}: {lengths[odd]} rows where {typical} are usual; brought to the clock of the frames"]

@@ -20,7 +20,13 @@ from robot_datasets.features import STATE
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.importers.hdf5_reading import find_dataset, open_hdf5, read_array, read_text
 from robot_datasets.importers.robomind2_times import median_rate
-from robot_datasets.importers.robomind_clock import ALIGNMENTS, CameraClock, camera_clock, clock_warnings
+from robot_datasets.importers.robomind_clock import (
+    ALIGNMENTS,
+    CameraClock,
+    camera_clock,
+    clock_warnings,
+    length_warnings_of,
+)
 from robot_datasets.importers.robomind_language import (
     DIRTY_TASKS,
     Annotation,
@@ -71,6 +77,8 @@ if TYPE_CHECKING:
 _RELEASE = 1
 _FILES_PER_TASK = 2
 _SIM_TIME = "sim_time_seq"
+_STATE_SHARE, _FRAME_SHARE = 0.01, 0.3
+"""By how much the lengths of simulated arrays may differ: states by two rows of 1436, depth by 223 frames of 1140."""
 _IN_FILE_INSTRUCTION = "language_raw"
 
 
@@ -228,6 +236,7 @@ class _Recording:
     def __init__(self, file: h5py.File, context: _Context, options: Mapping[str, str]) -> None:
         self._file, self._context, self._options = file, context, options
         self.clock: CameraClock | None = None
+        self._lengths: dict[str, int] = {}
         if context.is_simulated:
             reference = camera_dataset(file, context.cameras[0])
             sim_time = find_dataset(file, _SIM_TIME)
@@ -241,6 +250,7 @@ class _Recording:
         if dataset is None:
             raise EpisodeError(f"{key} is missing; expected (T, ...) numbers, copy the file again")
         values = of_width(read_array(dataset), self._context.columns.schema, key)
+        self._lengths[key] = len(values)
         return values if self.clock is None else values[self.rows_of(len(values), key)]
 
     def rows_of(self, n_rows: int, name: str) -> np.ndarray:
@@ -250,8 +260,18 @@ class _Recording:
         return self.clock.rows(n_rows, self._options["alignment"], self._options["resampling"], name)
 
     def warnings(self) -> list[str]:
-        """Say what is odd about the clock."""
-        return [] if self.clock is None else clock_warnings(self.clock, self._context.fps)
+        """Say what is odd about the clock and the arrays read so far.
+
+        Raises:
+            EpisodeError: An array is so short or long that it cannot cover the same time as the others.
+        """
+        if self.clock is None:
+            return []
+        warnings = clock_warnings(self.clock, self._context.fps)
+        typical = int(np.median(list(self._lengths.values())))
+        warnings += length_warnings_of(self._lengths, typical, _STATE_SHARE)
+        frames = {c.key: len(camera_dataset(self._file, c)) for c in self._context.cameras}
+        return warnings + length_warnings_of(frames, len(self.clock.times), _FRAME_SHARE)
 
 
 def _state_and_pose(
@@ -289,7 +309,7 @@ def _facts(path: Path, chosen: Mapping[str, tuple[str, str]], keys: set[str]) ->
 
 def _measured_rate(file: h5py.File, camera: str) -> float | None:
     sim_time, frames = find_dataset(file, _SIM_TIME), find_dataset(file, camera)
-    if sim_time is None or frames is None:
+    if sim_time is None or frames is None or not frames.ndim:
         return None
     clock = camera_clock(len(frames), read_array(sim_time), 1.0)
     return (clock.rate or None) if clock.measured else None
