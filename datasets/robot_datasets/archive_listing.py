@@ -93,7 +93,7 @@ def _kind(path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(_BLOCK)
     except OSError as error:
-        raise ArchiveError(f"cannot read {path}: {error.strerror}") from error
+        raise ArchiveError(f"cannot read {path.name}: {error.strerror}; copy it again") from error
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     for kind, magic in MAGIC.items():
@@ -106,7 +106,7 @@ def _kind(path: Path) -> str:
         if head.startswith(b"version https://git-lfs")
         else repr(head[:12])
     )
-    raise ArchiveError(f"{path} is no zip or tar archive, it begins with {found}; download it again")
+    raise ArchiveError(f"{path.name} is no zip or tar archive, it begins with {found}; download it again")
 
 
 def tar_stream(path: Path, kind: str, limits: ArchiveLimits) -> Any:
@@ -134,7 +134,7 @@ def _index_zip(path: Path, limits: ArchiveLimits) -> tuple[dict[str, Member], di
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise ArchiveError(
-            f"{path} cannot be read as a zip archive ({error}); its list of members is at the end, "
+            f"{path.name} cannot be read as a zip archive ({error}); its list of members is at the end, "
             "so a truncated one cannot be used: copy it again"
         ) from error
     members: dict[str, Member] = {}
@@ -159,11 +159,11 @@ def _index_zip(path: Path, limits: ArchiveLimits) -> tuple[dict[str, Member], di
         members[name] = Member(entry.file_size, key=entry.filename)
     if total > min(limits.total_bytes, _RATIO_SLACK + limits.ratio * path.stat().st_size):
         raise ArchiveBombError(
-            f"{path} expands to {total} bytes, more than {limits.ratio:g} times its size or "
+            f"{path.name} expands to {total} bytes, more than {limits.ratio:g} times its size or "
             f"{limits.total_bytes} bytes; if it is trusted, raise the limit, else delete it"
         )
     if len(entries) > limits.members:
-        raise ArchiveError(f"{path} has {len(entries)} members, expected at most {limits.members}")
+        raise ArchiveError(f"{path.name} has {len(entries)} members, expected at most {limits.members}")
     return members, refused, ""
 
 
@@ -238,7 +238,9 @@ class _TarIndexer:
                 return f"it ends inside {extra.get('path', info.name)!r}; it is truncated"
             self._add(info, data, extra)
             if len(self._members) + len(self._refused) > self._limits.members:
-                raise ArchiveBombError(f"{self._path} expands to more than {self._limits.members} members")
+                raise ArchiveBombError(
+                    f"{self._path.name} expands to more than {self._limits.members} members"
+                )
             extra = {}
         return ""
 

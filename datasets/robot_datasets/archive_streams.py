@@ -269,7 +269,7 @@ class UnpackedStream(io.RawIOBase):
         if too_many or bomb:
             limit = f"{self._max_bytes} bytes" if too_many else f"{self._max_ratio:g} times its size"
             raise ArchiveBombError(
-                f"{self._path} expands to more than {limit}; if it is trusted, raise the limit, else delete it"
+                f"{self._path.name} expands to more than {limit}; if it is trusted, raise the limit, else delete it"
             )
 
     def _thin_out(self) -> None:

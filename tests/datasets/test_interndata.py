@@ -594,3 +594,15 @@ def test_a_plan_can_be_carried_out_elsewhere(tmp_path: Path) -> None:
 
     assert content(1) == content(-1)
     assert len(content(1)) == 4
+
+
+def test_a_set_that_vanishes_costs_its_own_episodes(tmp_path: Path) -> None:
+    """If the files of one task are gone when it is their turn, the others are still read."""
+    for number in range(2):
+        write_interndata_set(tmp_path / "t" / f"set_{number}", lengths=(3, 3))
+    importer = InternData()
+    plan = importer.plan(tmp_path / "t", resolve_options(importer, {}))
+    shutil.rmtree(tmp_path / "t" / "set_0")
+    results = list(importer.episodes(plan, plan.refs))
+    assert [isinstance(result, Rejected) for result in results] == [True, True, False, False]
+    assert "meta/info.json is missing" in results[0].reason  # type: ignore[union-attr]

@@ -378,3 +378,75 @@ def test_paraphrases_of_the_episode_table(tmp_path: Path) -> None:
         ("paraphrase", "do it"),
         ("paraphrase", "go on"),
     ]
+
+
+def _three(root: Path) -> Path:
+    return write_lerobot(root, [toy(4 + i, i) for i in range(3)])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pa.array(["text"] * 4), pa.array([None] * 4), pa.array([[1.0, 2.0, 3.0]] * 4, pa.list_(pa.float32()))],
+    ids=["text", "nulls", "another width"],
+)
+def test_one_damaged_episode_does_not_decide_for_all(column: Any, tmp_path: Path) -> None:
+    """If the first file contradicts info.json, the others are asked; it alone is set aside."""
+    root = _three(tmp_path / "set")
+    replace_column(root, "action", column)
+    importer = LeRobot()
+    plan = importer.plan(root, resolve_options(importer, {}))
+    assert plan.features["action"].shape == (2,)
+    results = list(importer.episodes(plan, plan.refs))
+    assert [isinstance(result, Rejected) for result in results] == [True, False, False]
+    assert "episode_000000.parquet: action" in results[0].reason  # type: ignore[union-attr]
+
+
+def test_contradictions_between_rows_and_tables_are_warnings(tmp_path: Path) -> None:
+    """Too few rows, rows out of order, another episode's number, and an instruction of its own are told."""
+    root = _three(tmp_path / "set")
+    table = pq.read_table(root / TABLE)
+    pq.write_table(table.take([1, 0, 2]), root / TABLE)
+    replace_column(root, "episode_index", pa.array([7, 7, 7]))
+    lines = [{"task_index": i, "task": text} for i, text in enumerate(("task 0", "another", "task 2"))]
+    (root / "meta" / "tasks.jsonl").write_text("\n".join(map(json.dumps, lines[:2])))
+    _, episodes, _ = read(root)
+    assert episodes[0].warnings == [
+        "it has 3 rows, the episode table says 4; the rows are taken",
+        "frame_index does not count 0, 1, 2, ...; rows were left out, repeated or rearranged",
+        "episode_index is 7 in the file of episode 0",
+    ]
+    assert episodes[1].warnings == [
+        "the instruction is 'another', the episode table says 'task 1'; the former is taken"
+    ]
+    assert episodes[2].task == "task 2"
+    assert "task_index is 2, which the table of instructions lacks" in episodes[2].warnings[0]
+
+
+def test_damaged_lines_of_metadata_cost_themselves(tmp_path: Path) -> None:
+    """A line that is no JSON, a number that is none and a repeated row are left out with a warning each."""
+    root = _three(tmp_path / "set")
+    path = root / "meta" / "episodes.jsonl"
+    lines = path.read_text().splitlines()
+    wrong = json.dumps({"episode_index": 2, "length": {"a": 1}, "tasks": ["task 2", 5]})
+    path.write_text("\n".join(["<html>", lines[0], lines[0], wrong, '{"length": 3}']))
+    plan, episodes, _ = read(root)
+    assert [episode.task for episode in episodes] == ["task 0", "task 1", "task 2"]
+    for text in (
+        "1 of 5 lines are no JSON objects, the first is 1",
+        "several rows of episode 0",
+        "episode 2: length is {'a': 1}, expected a whole number",
+        "episode 2: tasks are ['task 2', 5], expected texts",
+        "a row without a usable episode_index",
+    ):
+        assert text in warnings(plan)
+
+
+def test_wrong_kinds_in_info_are_ignored_with_a_warning(tmp_path: Path) -> None:
+    """Fields of info.json that are not what they should be do not stop the conversion."""
+    root = _three(tmp_path / "set")
+    describe(root, "action", {"dtype": 5, "shape": "wide", "names": 7})
+    edit_info(root, fps="fast", robot_type=[1])
+    plan, episodes, _ = read(root)
+    assert (plan.fps, plan.embodiment, len(episodes)) == (30, "", 3)
+    for text in ("the rate 'fast'", "robot_type '[1]'", "action of type '5'", "of shape 'wide'", "names 7"):
+        assert text in warnings(plan)

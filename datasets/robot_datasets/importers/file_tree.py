@@ -204,7 +204,7 @@ def open_archive(path: Path, limits: ArchiveLimits) -> ArchiveTree:
     try:
         state = path.stat()
     except OSError as error:
-        raise ArchiveError(f"cannot read {path}: {error.strerror}") from error
+        raise ArchiveError(f"cannot read {path.name}: {error.strerror}; copy it again") from error
     key = (
         os.getpid(),
         path,

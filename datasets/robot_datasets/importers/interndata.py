@@ -104,6 +104,7 @@ class InternData(Importer):
                 sets.append(examine(path, place, robots, options, warnings))
             except DatasetError as error:
                 rejected.append(Rejected(place.name or path.name, str(error)))
+        warnings += [f"{whole.source_id} was set aside: {whole.reason}" for whole in rejected]
         if not sets:
             reason = f"; the first of {len(rejected)}: {rejected[0].reason}" if rejected else ""
             raise DatasetError(f"{path} holds no set that can be read; expected meta/info.json{reason}")
@@ -151,22 +152,31 @@ class InternData(Importer):
     def episodes(self, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
         """Yield episodes set by set; at most one episode's files of an archive are unpacked at a time."""
         opened: _OpenSet | None = None
+        number, failure = -1, ""
         try:
             for ref in refs:
-                number, episode = ref.locator
-                try:
-                    if opened is None or opened.number != number:
-                        if opened is not None:
-                            opened.close()
-                        opened = None
+                wanted, episode = ref.locator
+                if wanted != number:
+                    if opened is not None:
+                        opened.close()
+                    opened, number, failure = None, wanted, ""
+                    try:
                         opened = _OpenSet(plan, number)
-                    result: EpisodeResult = opened.read(ref.source_id, episode)
-                except (EpisodeError, ArchiveError) as error:
-                    result = Rejected(ref.source_id, str(error))
-                yield result
+                    except DatasetError as error:  # it costs the episodes of this set only
+                        failure = str(error)
+                yield _read(opened, failure, ref.source_id, episode)
         finally:
             if opened is not None:
                 opened.close()
+
+
+def _read(opened: _OpenSet | None, failure: str, source_id: str, episode: int) -> EpisodeResult:
+    if opened is None:
+        return Rejected(source_id, failure)
+    try:
+        return opened.read(source_id, episode)
+    except (EpisodeError, ArchiveError) as error:
+        return Rejected(source_id, str(error))
 
 
 class _OpenSet:
@@ -174,7 +184,6 @@ class _OpenSet:
 
     def __init__(self, plan: Plan, number: int) -> None:
         context: _Context = plan.context
-        self.number = number
         self._context = context
         self._set = LeRobotSet(open_set(plan.source, context.places[number], archive_limits(plan.options)))
         self._places = self._set.with_videos({n: f.key for n, f in context.raw.cameras.items()})

@@ -116,7 +116,7 @@ def _walk(source: Path) -> Iterator[tuple[Path | None, list[Path]]]:
             yield folder, []
             continue
         folders.sort()
-        yield None, [folder / name for name in sorted(names) if is_archive(folder / name)]
+        yield None, [folder / name for name in sorted(names) if archive_stem(name)]
 
 
 def has_known_columns(features: Mapping[str, Any]) -> bool:

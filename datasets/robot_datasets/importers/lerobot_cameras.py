@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from robot_datasets.importers.lerobot_depth import DepthCoding
 from robot_datasets.importers.lerobot_places import LeRobotSet
 from robot_datasets.importers.lerobot_video import VideoHeader, VideoReader
 
+_SAMPLES = 5
 _CODE_BITS = 10
 """A depth video of fewer bits cannot hold LeRobot's codes; what its grey levels mean is not known."""
 
@@ -47,6 +49,13 @@ def is_depth(entry: Mapping[str, Any]) -> bool:
     """Whether a feature of info.json is declared to be depth."""
     details = camera_details(entry)
     return bool(details.get("is_depth_map") or details.get("video.is_depth_map"))
+
+
+def image_column(key: str, entry: Mapping[str, Any]) -> tuple[str, Frames]:
+    """Return the feature that a column of frames becomes, and what info.json's entry says of it."""
+    depth = is_depth(entry)
+    unit = str(camera_details(entry).get("depth_unit") or "")
+    return image_name(key, depth=depth), Frames(key, depth=depth, unit=unit)
 
 
 def image_name(key: str, *, depth: bool = False) -> str:
@@ -126,20 +135,27 @@ class CameraFinder:
         return Frames(key, depth=True, coding=DepthCoding.from_info(camera_details(entry), header.bits))
 
     def _first_header(self, key: str) -> VideoHeader | None:
-        reader, reasons = VideoReader(self._tree), []
+        """Return the header of the first readable video; if its size is not the declared one, the usual size."""
+        reader, reasons, headers = VideoReader(self._tree), [], []
         for file in self._videos[key].values():
             try:
-                header = reader.header(file)
+                headers.append(reader.header(file))
             except EpisodeError as error:
                 reasons.append(str(error))
                 continue
             finally:
                 reader.close()
-            self._compare(key, header)
-            self.headers[key] = header
-            return header
-        self._warnings.append(f"camera {key} has no readable video ({reasons[0]}); left out")
-        return None
+            declared = set(self._features.get(key, {}).get("shape") or [])
+            if {headers[0].height, headers[0].width} <= declared or len(headers) >= _SAMPLES:
+                break
+        if not headers:
+            self._warnings.append(f"camera {key} has no readable video ({reasons[0]}); left out")
+            return None
+        sizes = Counter((header.height, header.width) for header in headers)
+        header = next(h for h in headers if (h.height, h.width) == sizes.most_common(1)[0][0])
+        self._compare(key, header)
+        self.headers[key] = header
+        return header
 
     def _compare(self, key: str, header: VideoHeader) -> None:
         entry = self._features.get(key, {})

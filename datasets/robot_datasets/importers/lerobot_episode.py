@@ -17,11 +17,13 @@ from robot_datasets.importers.lerobot_cameras import Frames
 from robot_datasets.importers.lerobot_features import ColumnPlan
 from robot_datasets.importers.lerobot_images import standard_frame
 from robot_datasets.importers.lerobot_language import event_segments, persistent_segments
-from robot_datasets.importers.lerobot_meta import EpisodeMeta, split_of
+from robot_datasets.importers.lerobot_meta import split_of
 from robot_datasets.importers.lerobot_places import LeRobotSet, Place
 from robot_datasets.importers.lerobot_rows import RowReader, to_numpy
+from robot_datasets.importers.lerobot_tables import EpisodeMeta
 from robot_datasets.importers.lerobot_video import VideoReader
 
+_INDICES = ("task_index", "frame_index", "episode_index")
 _PERSISTENT = "language_persistent"
 _INSTRUCTIONS = ("task", "language_instruction", "instruction")
 """Text columns that tell the instruction where there are no numbers of instructions."""
@@ -89,12 +91,12 @@ class EpisodeReader:
             EpisodeError: Files or columns are missing or damaged, or of another type than in other episodes.
         """
         columns, rows = self._columns, self._rows
-        there = set(rows.schema(place.file).names)
+        there = set(rows.names(place.file))
         needed = [*columns.numbers.values(), *(frames.key for frames in columns.images.values())]
         missing = [key for key in needed if key not in there]
         if missing:
             raise EpisodeError(f"{place.file} has no column {missing[0]}; other episodes have it")
-        optional = ("task_index", "frame_index", *columns.language, *self._instruction_column(there))
+        optional = (*_INDICES, *columns.language, *self._instruction_column(there))
         wanted = dict.fromkeys([*columns.numbers.values(), *(key for key in optional if key in there)])
         stop = rows.n_rows(place.file) if place.stop is None else place.stop
         table = rows.read(place.file, place.start, stop, list(wanted))
@@ -102,11 +104,13 @@ class EpisodeReader:
         images: dict[str, Iterator[bytes]] = {
             name: self._column_frames(frames, place, stop) for name, frames in columns.images.items()
         }
-        numbers = _integers(table, "frame_index")
+        warnings: list[str] = []
+        numbers = {key: _integers(table, key, warnings) for key in _INDICES}
         for name, reader in self._videos.items():
-            steps = reader.locate(place.videos[name], table.num_rows, numbers)
+            steps = reader.locate(place.videos[name], table.num_rows, numbers["frame_index"])
             images[name] = _encoded(reader, place.videos[name].file, steps, self._encodings[name])
-        task, segments = self._labels(table, place.meta)
+        warnings += _contradictions(table.num_rows, place.meta, numbers)
+        task, segments = self._labels(table, place.meta, numbers["task_index"], warnings)
         return Episode(
             source_id,
             data,
@@ -115,7 +119,7 @@ class EpisodeReader:
             success=place.meta.success,
             split=place.meta.split or split_of(place.meta.index, self._splits),
             segments=list(segments),
-            warnings=_row_warnings(place, table.num_rows, numbers),
+            warnings=warnings,
         )
 
     def _numbers(self, name: str, table: Any, key: str, file: str) -> np.ndarray:
@@ -140,19 +144,26 @@ class EpisodeReader:
             return []
         return [key for key in _INSTRUCTIONS if key in self._columns.texts and key in there][:1]
 
-    def _labels(self, table: Any, meta: EpisodeMeta) -> tuple[str, list[Segment]]:
+    def _labels(
+        self, table: Any, meta: EpisodeMeta, indices: np.ndarray | None, warnings: list[str]
+    ) -> tuple[str, list[Segment]]:
         """Return the instruction, and labelled parts: annotations, paraphrases, changes of the instruction."""
-        indices = _integers(table, "task_index")
-        texts = self._instruction_column(set(table.column_names))
-        if indices is not None and all(int(i) in self._tasks for i in np.unique(indices)):
-            task, segments = instruction_of_steps([self._tasks[i] for i in indices.tolist()])
-        elif texts:
-            task, segments = instruction_of_steps([str(t or "") for t in table[texts[0]].to_pylist()])
-        else:
-            task, segments = (meta.tasks[0] if meta.tasks else ""), []
+        task, segments = self._instruction(table, meta, indices, warnings)
         told = {task, *(segment.text for segment in segments)}
-        n_steps = table.num_rows
-        segments += [Segment(0, n_steps, "paraphrase", text) for text in meta.tasks if text not in told]
+        known, n_steps = set(self._tasks.values()), table.num_rows
+        others = [text for text in meta.tasks if text not in told]
+        if known and meta.tasks and not told & set(meta.tasks):
+            warnings.append(
+                f"the instruction is '{task}', the episode table says '{others[0]}'; the former is taken"
+            )
+            others = []
+        for text in others:
+            if known and text not in known:
+                warnings.append(
+                    f"the episode table has '{text}', which the table of instructions lacks; ignored"
+                )
+            else:
+                segments.append(Segment(0, n_steps, "paraphrase", text))
         times = np.arange(n_steps) / self._fps
         for key in self._columns.language:
             if key not in table.column_names:
@@ -163,16 +174,32 @@ class EpisodeReader:
                 segments += event_segments(table[key].to_pylist())
         return task, segments + [Segment.of(part) for part in meta.segments]
 
+    def _instruction(
+        self, table: Any, meta: EpisodeMeta, indices: np.ndarray | None, warnings: list[str]
+    ) -> tuple[str, list[Segment]]:
+        texts = self._instruction_column(set(table.column_names))
+        if indices is not None and self._tasks:
+            unknown = [int(i) for i in np.unique(indices) if int(i) not in self._tasks]
+            if not unknown:
+                return instruction_of_steps([self._tasks[i] for i in indices.tolist()])
+            warnings.append(
+                f"task_index is {unknown[0]}, which the table of instructions lacks; the episode table's is taken"
+            )
+        elif texts:
+            return instruction_of_steps([str(text or "") for text in table[texts[0]].to_pylist()])
+        return (meta.tasks[0] if meta.tasks else ""), []
 
-def _row_warnings(place: Place, n_rows: int, numbers: np.ndarray | None) -> list[str]:
-    """Say where the rows are not what the metadata and their own numbers promise."""
-    found, length = [], place.meta.length
-    if length is not None and length != n_rows:
-        found.append(
-            f"{place.file}: the episode has {n_rows} rows, its metadata says {length}; the rows are kept"
-        )
-    if numbers is not None and np.any(np.diff(numbers) <= 0):
-        found.append(f"{place.file}: frame_index does not increase; the rows are kept in their order")
+
+def _contradictions(n_steps: int, meta: EpisodeMeta, numbers: Mapping[str, np.ndarray | None]) -> list[str]:
+    """Compare an episode's rows with the episode table and with their own numbers."""
+    found = []
+    if meta.length is not None and meta.length != n_steps:
+        found.append(f"it has {n_steps} rows, the episode table says {meta.length}; the rows are taken")
+    steps, episodes = numbers["frame_index"], numbers["episode_index"]
+    if steps is not None and not np.array_equal(steps, np.arange(n_steps)):
+        found.append("frame_index does not count 0, 1, 2, ...; rows were left out, repeated or rearranged")
+    if episodes is not None and meta.index >= 0 and not np.all(episodes == meta.index):
+        found.append(f"episode_index is {int(episodes[0])} in the file of episode {meta.index}")
     return found
 
 
@@ -181,10 +208,17 @@ def _encoded(reader: VideoReader, file: str, wanted: np.ndarray, encoding: str) 
         yield encode_frame(frame, encoding)
 
 
-def _integers(table: Any, key: str) -> np.ndarray | None:
+def _integers(table: Any, key: str, warnings: list[str]) -> np.ndarray | None:
+    """Return a column of whole numbers, (T,); None if there is none, with a warning if it is something else."""
     if key not in table.column_names:
         return None
-    values = to_numpy(table[key], (1,), key).reshape(-1)
-    if values.dtype.kind not in "iuf":
-        raise EpisodeError(f"{key} is {table[key].type}, expected integers; copy the file again")
-    return values.astype(np.int64)
+    try:
+        values = to_numpy(table[key], (1,), key).reshape(-1)
+    except EpisodeError as error:
+        warnings.append(f"{error}; the column is ignored")
+        return None
+    whole = values.astype(np.int64)
+    if not np.array_equal(whole, values):
+        warnings.append(f"{key} holds fractions, expected whole numbers; the column is ignored")
+        return None
+    return whole

@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import Feature
 from robot_datasets.image_codec import frame_size, sniff_encoding
 from robot_datasets.importers.file_tree import FileTree
-from robot_datasets.importers.lerobot_cameras import (
-    CameraFinder,
-    Frames,
-    camera_details,
-    image_feature,
-    image_name,
-    is_depth,
-)
-from robot_datasets.importers.lerobot_images import standard_frame
+from robot_datasets.importers.lerobot_cameras import CameraFinder, Frames, image_column, image_feature
 from robot_datasets.importers.lerobot_meta import (
     DEFAULT_COLUMNS,
     SIDE_FILE,
@@ -32,13 +23,12 @@ from robot_datasets.importers.lerobot_meta import (
 )
 from robot_datasets.importers.lerobot_places import LeRobotSet
 from robot_datasets.importers.lerobot_rate import choose_rate
-from robot_datasets.importers.lerobot_rows import Column, RowReader, describe_column, to_numpy
+from robot_datasets.importers.lerobot_rows import Column
+from robot_datasets.importers.lerobot_samples import agreed_columns, first_frame, recorded_times, take_samples
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_LOOKED_AT = 256
-_COMPARED_FILES = 5
 _DTYPE_FIELDS = ("units", "frame", "rotation", "gripper", "meaning")
 
 
@@ -64,7 +54,11 @@ class ColumnPlan:
 
 
 class FeaturePlanner:
-    """Looks into the first readable data file and video of each camera; complaints go to `warnings`."""
+    """Looks into the first readable data file and video of each camera; complaints go to `warnings`.
+
+    If a file contradicts info.json, some more are looked into, and what most of them hold is taken, so that one
+    damaged episode does not decide for all.
+    """
 
     def __init__(self, source: LeRobotSet, options: Mapping[str, str], warnings: list[str]) -> None:
         """Prepare.
@@ -79,24 +73,30 @@ class FeaturePlanner:
         self._options = options
         self._warnings = warnings
         self._cameras = CameraFinder(source, warnings)
-        self._details = _side_features(source.tree)
+        self._details = _side_features(source.tree, warnings)
+        self._parts = modality_names(source.tree, warnings)
         self._times = np.empty(0)
         self._table: pa.Table | None = None
 
     def columns(self) -> tuple[ColumnPlan, dict[str, Feature]]:
         """Return the plan of columns and all features."""
-        file, rows, table, found = self._first_readable()
-        self._times, self._table = _recorded_times(table), table
+        samples = take_samples(self._source)
+        found = agreed_columns(samples, self._declared)
+        usual = next((s for s in samples if s.columns == found), samples[0])
+        self._times, self._table = recorded_times(usual), usual.table
         self._warn_of_columns(found)
         numbers = {_low_dim_name(k): k for k, c in found.items() if c.kind == "numbers" and self._is_kept(k)}
         features = {name: self._feature(key, found[key]) for name, key in numbers.items()}
-        images = dict(self._image_column(key) for key, column in found.items() if column.kind == "image")
+        images = dict(
+            image_column(key, self._declared.get(key, {}))
+            for key, column in found.items()
+            if column.kind == "image"
+        )
         videos = {name: frames for name, frames in self._cameras.find().items() if name not in images}
         images, videos = (self._cameras.chosen(c, self._options["cameras"]) for c in (images, videos))
         encodings = {}
         for name, column in images.items():
-            frame = next(rows.frames(file, 0, 1, column.key))
-            frame = standard_frame(frame, column.unit if column.depth else None, f"{file}: {column.key}")
+            frame = first_frame(samples, column)
             features[name] = image_feature(name, *frame_size(frame))
             encodings[name] = sniff_encoding(frame) or "png"
         for name, frames in videos.items():
@@ -128,43 +128,6 @@ class FeaturePlanner:
     def _type_of(self, key: str) -> str:
         return str(self._declared.get(key, {}).get("dtype") or "")
 
-    def _first_readable(self) -> tuple[str, RowReader, pa.Table, dict[str, Column]]:
-        """Return the first data file that reads well and has columns like those of most of the first few."""
-        reasons: list[str] = []
-        found: dict[Any, list[tuple[str, RowReader]]] = {}
-        for file in sorted({place.file for place in self._source.places.values()}):
-            rows = RowReader(self._source.tree)
-            try:
-                if rows.n_rows(file):
-                    found.setdefault(self._kinds(file, rows), []).append((file, rows))
-                else:
-                    reasons.append(f"{file} has no rows")
-            except EpisodeError as error:
-                reasons.append(str(error))
-            if sum(map(len, found.values())) == _COMPARED_FILES:
-                break
-        for file, rows in max(found.values(), key=len, default=[]):
-            try:
-                return file, rows, *self._first_rows(file, rows)
-            except EpisodeError as error:
-                reasons.append(str(error))
-        raise DatasetError(f"the dataset has no readable data file; {(reasons or ['none was found'])[0]}")
-
-    def _first_rows(self, file: str, rows: RowReader) -> tuple[pa.Table, dict[str, Column]]:
-        """Read some rows and the first frame of every column of frames; `EpisodeError` if any is damaged."""
-        table = rows.read(file, 0, min(rows.n_rows(file), _LOOKED_AT), rows.schema(file).names)
-        found = {k: describe_column(table, k, self._type_of(k)) for k in table.column_names}
-        for key, column in found.items():
-            if column.kind == "image" and next(rows.frames(file, 0, 1, key), None) is None:
-                raise EpisodeError(f"{file}: {key} has no frames")
-        return table, found
-
-    def _kinds(self, file: str, rows: RowReader) -> tuple[tuple[str, Column], ...]:
-        """Return what the columns of a file are, those of encoded frames left out."""
-        names = [name for name in rows.schema(file).names if self._type_of(name) != "image"]
-        table = rows.read(file, 0, 1, names)
-        return tuple((key, describe_column(table, key, self._type_of(key))) for key in sorted(names))
-
     def _warn_of_columns(self, found: Mapping[str, Column]) -> None:
         absent = [key for key in DEFAULT_COLUMNS if key not in found]
         if absent:
@@ -179,6 +142,11 @@ class FeaturePlanner:
                 self._warnings.append(
                     f"{key} is declared {declared}, its column is {column.dtype}, which is kept"
                 )
+            shape = self._declared.get(key, {}).get("shape")
+            if column.kind == "numbers" and shape not in (None, list(column.shape), []):
+                self._warnings.append(
+                    f"{key} is declared of shape {shape}, its column has {list(column.shape)}, which is kept"
+                )
         for key in self._declared:
             stored_apart = self._type_of(key) in ("video", "image") or key in DEFAULT_COLUMNS
             if key not in found and not stored_apart:
@@ -189,19 +157,15 @@ class FeaturePlanner:
             return self._options["timestamps"] == "keep"
         return key not in DEFAULT_COLUMNS
 
-    def _image_column(self, key: str) -> tuple[str, Frames]:
-        entry = self._declared.get(key, {})
-        depth = is_depth(entry)
-        unit = str(camera_details(entry).get("depth_unit") or "")
-        return image_name(key, depth=depth), Frames(key, depth=depth, unit=unit)
-
     def _feature(self, key: str, column: Column) -> Feature:
         """Describe a column of numbers; our own side file knows units and conventions, GR00T's names parts."""
         names: tuple[str, ...] = ()
         if len(column.shape) == 1:
             width = column.shape[0]
-            names = component_names(self._declared.get(key, {}).get("names"), width)
-            parts = modality_names(self._source.tree).get(key, {})
+            told = self._declared.get(key, {}).get("names")
+            names, parts = component_names(told, width), self._parts.get(key, {})
+            if told and not names and width > 1:
+                self._warnings.append(f"{key} has names {str(told)[:60]}, expected {width} texts; ignored")
             if are_generic(names) and set(parts) == set(range(width)):
                 names = tuple(parts[i] for i in range(width))
         details = self._details.get(key, {})
@@ -209,32 +173,29 @@ class FeaturePlanner:
         extra = {k: v for k, v in details.items() if k in _DTYPE_FIELDS} if fits else {}
         if key == "timestamp":
             extra = {"units": ("s",)}
-        return Feature.from_dict(
-            {"dtype": column.dtype, "shape": column.shape, "names": names, **extra}, where=key
-        )
-
-
-def _recorded_times(table: pa.Table) -> np.ndarray:
-    """Return the times of the first episode among some rows; empty if there are none."""
-    if "timestamp" not in table.column_names:
-        return np.empty(0)
-    times = to_numpy(table["timestamp"], (1,), "timestamp").reshape(-1)
-    if times.dtype.kind not in "iuf":
-        return np.empty(0)
-    times = times.astype(np.float64)
-    if "episode_index" not in table.column_names:
-        return times
-    numbers = to_numpy(table["episode_index"], (1,), "episode_index").reshape(-1)
-    return times[numbers == numbers[0]]
+        plain = {"dtype": column.dtype, "shape": column.shape, "names": names}
+        try:
+            return Feature.from_dict({**plain, **extra}, where=key)
+        except (DatasetError, TypeError) as error:
+            self._warnings.append(f"{SIDE_FILE} describes {key} wrongly ({error}); ignored")
+            return Feature.from_dict(plain, where=key)
 
 
 def _low_dim_name(key: str) -> str:
     return key.replace("/", ".")
 
 
-def _side_features(tree: FileTree) -> dict[str, dict[str, Any]]:
+def _side_features(tree: FileTree, warnings: list[str]) -> dict[str, dict[str, Any]]:
+    """Return what our own exporter noted of each feature."""
     if not tree.has(SIDE_FILE):
         return {}
-    content = read_json(tree, SIDE_FILE)
+    try:
+        content = read_json(tree, SIDE_FILE)
+    except DatasetError as error:
+        warnings.append(str(error))
+        return {}
     features = content.get("features") if isinstance(content, dict) else None
-    return {k: v for k, v in features.items() if isinstance(v, dict)} if isinstance(features, dict) else {}
+    if not isinstance(features, dict):
+        warnings.append(f"{SIDE_FILE} has no 'features'; units and conventions are not known")
+        return {}
+    return {k: v for k, v in features.items() if isinstance(v, dict)}

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.importers.file_tree import FileTree
-from robot_datasets.importers.lerobot_meta import (
-    EpisodeMeta,
-    Files,
-    Info,
-    find_files,
-    read_episodes,
-    read_info,
-    read_tasks,
-)
+from robot_datasets.importers.lerobot_meta import Files, Info, find_files, read_info
 from robot_datasets.importers.lerobot_rows import RowReader
+from robot_datasets.importers.lerobot_tables import EpisodeMeta, read_episodes, read_tasks
 from robot_datasets.importers.lerobot_video import VideoPlace
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,9 +47,9 @@ class LeRobotSet:
             DatasetError: The metadata are missing or damaged, or there is no data file.
         """
         self.tree = tree
-        self.info: Info = read_info(tree)
-        self.files: Files = find_files(tree, self.info.major)
         self.warnings: list[str] = []
+        self.info: Info = read_info(tree, self.warnings)
+        self.files: Files = find_files(tree, self.info.major)
         self.tasks = read_tasks(tree, self.warnings)
         self.metas = read_episodes(tree, self.warnings)
         if not self.files.data:
@@ -129,10 +119,10 @@ class LeRobotSet:
         rows, first_row = RowReader(self.tree), 0
         for file in self.files.data.values():
             try:
-                n_rows, named = rows.n_rows(file), "episode_index" in rows.schema(file).names
+                n_rows, named = rows.n_rows(file), "episode_index" in rows.names(file)
                 runs = rows.episode_runs(file) if named else self._declared_runs(first_row, n_rows)
             except EpisodeError as error:
-                _logger.warning("%s", error)
+                self.warnings.append(f"{error}; its episodes are missing")
                 continue
             first_row += n_rows
             for index, start, stop in runs:

@@ -49,9 +49,9 @@ class RowReader:
         self._cached: tuple[object, ...] = ()
         self._table: pa.Table | None = None
 
-    def schema(self, name: str) -> pa.Schema:
-        """Return the Arrow schema of a file."""
-        return self._open(name).schema_arrow
+    def names(self, name: str) -> list[str]:
+        """Return the columns of a file."""
+        return self._guard(name, lambda: list(self._open(name).schema_arrow.names))
 
     def n_rows(self, name: str) -> int:
         """Return the number of rows of a file."""
@@ -122,7 +122,7 @@ class RowReader:
 
         try:
             return read()
-        except (pa.ArrowException, OSError, ArchiveError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError, ArchiveError) as error:
             raise EpisodeError(
                 f"{name} is not readable parquet ({one_line(error)}); copy it again"
             ) from error
@@ -176,7 +176,10 @@ def to_numpy(column: Any, shape: tuple[int, ...], who: str) -> np.ndarray:
         array = array.flatten()
     if tuple(sizes or (1,)) != shape:
         raise EpisodeError(f"{who} has shape {tuple(sizes or (1,))} per row, expected {shape}")
-    return array.to_numpy(zero_copy_only=False).reshape(n_rows, *shape)
+    values = array.to_numpy(zero_copy_only=False)
+    if values.dtype.kind not in "iufb":
+        raise EpisodeError(f"{who} is {array.type}, expected numbers")
+    return values.reshape(n_rows, *shape)
 
 
 def _is_list(kind: Any) -> bool:

@@ -177,9 +177,11 @@ class VideoReader:
         except (FFmpegError, OSError, ArchiveError) as error:
             raise EpisodeError(f"{name} cannot be opened as a video ({error}); copy it again") from error
         self._container, self._name = container, name
-        if not container.streams.video or getattr(container.streams.video[0], "codec_context", None) is None:
+        if not container.streams.video or container.streams.video[0].codec_context is None:
             self.close()
-            raise EpisodeError(f"{name} has no video stream that can be decoded; expected an mp4 of frames")
+            raise EpisodeError(
+                f"{name} has no video that can be decoded; expected an mp4 of frames, copy it again"
+            )
         stream = container.streams.video[0]
         try:
             times = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]

@@ -97,6 +97,22 @@ def _archived(kind: str) -> Callable[[Path], Path]:
     return write
 
 
+def _interndata(root: Path) -> Path:
+    from robot_datasets.testing.interndata import write_interndata_set
+
+    write_interndata_set(root / "franka" / "Pick" / "set_0", lengths=(4, 5, 6))
+    return root / "franka"
+
+
+def _interndata_tar(root: Path) -> Path:
+    from robot_datasets.testing.interndata import pack, write_interndata_set
+
+    for number in range(3):
+        folder = write_interndata_set(root / "set_0", lengths=(4 + number,), seed=number).root
+        pack(folder, root / "franka" / f"Task_{number}.tar.gz")
+    return root / "franka"
+
+
 def _replay_buffer(root: Path) -> Path:
     import zarr
 
@@ -154,6 +170,10 @@ def _own_lerobot(name: str) -> bool:
     return name.startswith(("data/", "videos/"))
 
 
+def _own_interndata(name: str) -> bool:
+    return "/data/" in name or "/videos/" in name
+
+
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -169,6 +189,8 @@ FAMILIES: dict[str, Family] = {
         Family("lerobot_zip", "archives", _archived("zip"), "lerobot", faults=_ARCHIVED),
         Family("lerobot_tar", "archives", _archived("tar"), "lerobot", faults=_ARCHIVED),
         Family("lerobot_tar_gz", "archives", _archived("gztar"), "lerobot", faults=_ARCHIVED),
+        Family("interndata", "LeRobot", _interndata, "interndata", is_own=_own_interndata),
+        Family("interndata_tar", "archives", _interndata_tar, "interndata", is_own=_episode_files(".tar.gz")),
         Family("replay_buffer", "zarr", _replay_buffer, "diffusion_policy_zarr", {"fps": "10"}),
         Family("replay_buffer_zip", "zarr", _zipped_buffer, "diffusion_policy_zarr", {"fps": "10"}),
         Family("rlds", "TFRecord", _rlds, "rlds", {"fps": "10"}),
