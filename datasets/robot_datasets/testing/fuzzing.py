@@ -15,8 +15,9 @@ from typing import Any
 
 from robot_datasets.engine.reading import read_episodes
 from robot_datasets.errors import UserError
+from robot_datasets.features import is_image
 from robot_datasets.importers import get_importer
-from robot_datasets.importers.base import Rejected, resolve_options
+from robot_datasets.importers.base import Importer, Rejected, resolve_options
 from robot_datasets.store.layout import StoreSpec
 from robot_datasets.store.parts import PartWriter
 from robot_datasets.testing.faults import FAULTS, PLAUSIBLE, Fault, copy_source, damage
@@ -46,7 +47,7 @@ class Family:
         name: Of the family.
         group: Family of formats that is reported together, e.g. ``"HDF5"``.
         write: Writes a source of at least three episodes into a folder and returns its path.
-        importer: Its name.
+        importer: Its name, or itself.
         options: For the importer.
         is_own: Whether a file, given by its path below the source, belongs to one episode alone, so that the
             others must survive whatever is done to it.
@@ -57,7 +58,7 @@ class Family:
     name: str
     group: str
     write: Callable[[Path], Path]
-    importer: str
+    importer: str | Importer
     options: Mapping[str, str] = field(default_factory=dict)
     is_own: Callable[[str], bool] = lambda name: False
     faults: tuple[Fault, ...] = FAULTS
@@ -94,13 +95,13 @@ class Case:
     detail: str
 
 
-def read_source(path: Path, importer: str, options: Mapping[str, str], folder: Path) -> Reading:
+def read_source(path: Path, importer: str | Importer, options: Mapping[str, str], folder: Path) -> Reading:
     """Read everything of a source; parts go to `folder`.
 
     Raises:
         UserError: The source as a whole cannot be read.
     """
-    reader = get_importer(importer)
+    reader = importer if isinstance(importer, Importer) else get_importer(importer)
     plan = reader.plan(path, resolve_options(reader, options))
     spec = StoreSpec(
         features=plan.features,
@@ -108,7 +109,7 @@ def read_source(path: Path, importer: str, options: Mapping[str, str], folder: P
         embodiment=plan.embodiment,
         source=plan.notes,
         conversion={},
-        encodings=plan.image_encodings,
+        encodings=dict.fromkeys(filter(is_image, plan.features), "png") | dict(plan.image_encodings),
     )
     writer = PartWriter(spec)
     reasons = {rejected.source_id: rejected.reason for rejected in plan.rejected}
@@ -172,7 +173,8 @@ class Fuzzer:
             if unclear := _vague(reason):
                 return unclear
         unexplained = [n for n in lost if n not in found.reasons]
-        if unexplained and not found.warnings:
+        is_told = len(found.warnings) > len(self.truth.warnings)
+        if unexplained and not is_told:
             gone = (
                 is_own and not (copy / name).is_file()
             )  # without a list, nobody knows of a file that is gone
@@ -182,7 +184,7 @@ class Fuzzer:
                 return "unharmed", ""
             return "set aside" if lost else "warned", str([*found.reasons.values(), *found.warnings])
         difference = _difference(self.truth, found, changed, new)
-        if len(found.warnings) > len(self.truth.warnings):
+        if is_told:
             return "warned", f"{difference}: {found.warnings}"
         if family.has_checksums or not (fault.blind or said.startswith(PLAUSIBLE)):
             return "silent", difference
