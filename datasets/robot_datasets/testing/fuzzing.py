@@ -6,6 +6,7 @@ and taken in as in any conversion, which takes milliseconds.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from robot_datasets.testing.faults import FAULTS, PLAUSIBLE, Fault, copy_source,
 DEFECTS = ("silent", "healthy lost", "unforeseen", "vague", "crash", "hang", "memory")
 """Verdicts that are faults of ours; the others are `unharmed`, `set aside`, `warned`, `refused`, `undetectable`."""
 
+_SEVERAL = re.compile(r"(\d+) episodes are lost")
 _REMEDY = (
     ";",
     "expected",
@@ -173,6 +175,8 @@ class Fuzzer:
             if unclear := _vague(reason):
                 return unclear
         unexplained = [n for n in lost if n not in found.reasons]
+        counted = sum(int(match[1]) - 1 for r in found.reasons.values() if (match := _SEVERAL.search(r)))
+        unexplained = unexplained[counted:]  # one reason may speak for the rest of a file
         is_told = len(found.warnings) > len(self.truth.warnings)
         if unexplained and not is_told:
             gone = (
