@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from robot_datasets.episode import EpisodeError
 from robot_datasets.importers import hdf5_vlen
+from robot_datasets.importers.hdf5_reading import read_text
 from robot_datasets.importers.hdf5_vlen import check_byte_strings, open_byte_strings
 
 VLEN: Any = h5py.vlen_dtype(np.uint8)
@@ -92,6 +93,22 @@ def test_damaged_heaps_and_references_are_errors(tmp_path: Path) -> None:
             assert sum(map(len, found)) <= 20 * len(good)
     assert len(errors) > 100
     assert all("frames step" in text for text in errors)
+
+
+def test_texts_are_read_alike_and_a_wiped_heap_is_an_error(tmp_path: Path) -> None:
+    """A text lies in the same heap; where its bytes are zero HDF5 itself would never return."""
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        file["one"], file["many"], file["fixed"] = "把苹果放好", ["first", "second"], np.bytes_(b"plain")
+        file["empty"] = ""
+    with h5py.File(tmp_path / "x.hdf5") as file:
+        texts = {key: read_text(file, key) for key in ("one", "many", "fixed", "empty", "absent")}
+    assert texts == {"one": "把苹果放好", "many": "first", "fixed": "plain", "empty": "", "absent": ""}
+    data = bytearray((tmp_path / "x.hdf5").read_bytes())
+    heap = data.index(b"GCOL")
+    data[heap : heap + 64] = bytes(64)
+    (tmp_path / "x.hdf5").write_bytes(data)
+    with h5py.File(tmp_path / "x.hdf5") as file, pytest.raises(EpisodeError, match="no heap collection"):
+        read_text(file, "one")
 
 
 def test_a_truncated_heap_is_an_error(tmp_path: Path) -> None:

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_datasets.episode import EpisodeError
+from robot_datasets.importers.hdf5_vlen import DAMAGE, open_byte_strings
 
 if TYPE_CHECKING:
     import h5py
-
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
-"""What h5py raises on files whose bytes make no sense."""
 
 MAX_ARRAY_BYTES = 1 << 30
 """Largest array read at once [bytes]; a header that claims more is damaged or hostile."""
@@ -96,7 +94,7 @@ def read_text(file: h5py.File, key: str) -> str:
     group, _, name = key.rpartition("/")
     try:
         if dataset is not None:
-            value: Any = dataset[()] if dataset.size < 4096 else b""
+            value: Any = _first_text(dataset)
         else:
             parent = file.get(group) if group else file
             value = parent.attrs.get(name, b"") if isinstance(parent, h5py.Group) else b""
@@ -105,6 +103,18 @@ def read_text(file: h5py.File, key: str) -> str:
         return (value.decode("utf-8") if isinstance(value, bytes) else str(value)).strip("\0 \t\r\n")
     except DAMAGE as error:  # UnicodeDecodeError is a ValueError
         raise EpisodeError(f"{key} cannot be read as text: {error}; copy the file again") from error
+
+
+def _first_text(dataset: Any) -> Any:
+    import h5py
+
+    kind = h5py.check_string_dtype(dataset.dtype)
+    if kind is None or kind.length is not None:
+        return dataset[()] if dataset.size < 4096 else b""
+    if not dataset.size:
+        return b""
+    with open_byte_strings(dataset) as source:
+        return source.read(0, 1)[0]
 
 
 def _prefixes(key: str) -> list[str]:

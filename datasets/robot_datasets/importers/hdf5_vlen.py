@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from robot_datasets.episode import EpisodeError
-from robot_datasets.importers.hdf5_reading import DAMAGE
 
 if TYPE_CHECKING:
     import h5py
+
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+"""What h5py raises on files whose bytes make no sense."""
 
 _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 _HEADER = 16
@@ -59,7 +61,7 @@ def check_byte_strings(dataset: Any) -> None:
 
 @contextmanager
 def open_byte_strings(dataset: Any) -> Iterator[FrameSource]:
-    """Open a dataset of byte strings (see `check_byte_strings`) for reading.
+    """Open a dataset of byte strings or texts of varying length, (T,) or a single one, for reading.
 
     Raises:
         EpisodeError: Its references are damaged; so does reading, naming the step.
@@ -81,7 +83,8 @@ class _ByHdf5:
 
     def read(self, start: int, stop: int) -> list[bytes]:
         try:
-            return [np.asarray(element).tobytes() for element in self._dataset[start:stop]]
+            elements = self._dataset[start:stop] if self._dataset.ndim else [self._dataset[()]]
+            return [e if isinstance(e, bytes) else np.asarray(e).tobytes() for e in elements]
         except DAMAGE as error:
             raise EpisodeError(
                 f"{self._dataset.name} steps {start}..{stop - 1} cannot be read: {error}"
@@ -165,7 +168,7 @@ def _references(dataset: Any) -> np.ndarray | None:
             return None
         if dataset.id.get_create_plist().get_nfilters() or not os.path.isfile(file.filename):
             return None
-        n_rows = len(dataset)
+        n_rows = len(dataset) if dataset.ndim else 1
         if n_rows * _REFERENCE.itemsize > os.path.getsize(file.filename):
             raise EpisodeError(
                 f"{dataset.name} claims {n_rows} frames, more than fit into the file; it is damaged"
