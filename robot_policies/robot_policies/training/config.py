@@ -129,7 +129,7 @@ class TrainerConfig:
         time_budget_cpu_minutes: Stop when the process has spent this much CPU time on training.
         grad_clip: Largest allowed gradient norm; null does not clip.
         accumulate: Micro-batches per optimiser step.
-        precision: ``fp32`` or ``bf16`` (autocast).
+        precision: ``fp32``, ``bf16`` (autocast), or ``auto``: bf16 where the device computes in it natively.
         ema_power: The average's decay after n updates is ``1 - (1 + n) ** -ema_power``, at most `ema_max`.
         ema_max: See `ema_power`.
         compile: Compile the loss with torch.compile.
@@ -157,7 +157,7 @@ class TrainerConfig:
     time_budget_cpu_minutes: float | None = None
     grad_clip: float | None = 1.0
     accumulate: int = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     ema_power: float = 0.75
     ema_max: float = 0.9999
     compile: bool = False

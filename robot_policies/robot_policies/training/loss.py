@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from robot_policies.policy import Policy
 from robot_policies.training.config import TrainerConfig
 from robot_policies.training.distributed import World
+from robot_policies.training.precision import use_bf16
 
 
 class LossModule(nn.Module):
@@ -32,7 +33,8 @@ class LossModule(nn.Module):
 
 def build_loss(policy: Policy, config: TrainerConfig, world: World) -> nn.Module:
     """Wrap `policy` for training as configured."""
-    module: nn.Module = LossModule(policy, device_type=world.device.type, bf16=config.precision == "bf16")
+    bf16 = use_bf16(config.precision, world.device)
+    module: nn.Module = LossModule(policy, device_type=world.device.type, bf16=bf16)
     if config.compile:
         module.compile()
     if world.size > 1:

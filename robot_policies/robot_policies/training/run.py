@@ -28,6 +28,7 @@ from robot_datasets.features import is_image
 from robot_policies.checkpoint import write_json
 from robot_policies.configuration import ConfigError, to_mapping
 from robot_policies.training.config import RunConfig
+from robot_policies.training.precision import has_native_bf16
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device)
         if is_cuda
         else platform.processor() or platform.machine(),
+        "native_bf16": has_native_bf16(device),
         "torch_threads": torch.get_num_threads(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
