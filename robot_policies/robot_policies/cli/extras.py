@@ -78,6 +78,12 @@ EXTRAS: dict[str, Extra] = {
             {"rosbags": "rosbags", "mcap": "mcap", "zstandard": "zstandard"},
             _INSTALL.format("ros"),
         ),
+        Extra(
+            "rclpy",
+            "ROS 2 nodes without a ROS installation (Linux on x86-64)",
+            {"rclpy": "ros-jazzy-rclpy"},
+            "source a ROS 2 installation, or on Linux x86-64 " + _INSTALL.format("rclpy"),
+        ),
     )
 }
 
