@@ -1,4 +1,6 @@
-"""Shared by the tests of deployment: the published limits of a Panda."""
+"""Shared by the tests of deployment: the published limits of a Panda, and a ROS domain of one's own."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,3 +27,21 @@ def panda() -> MotionLimits:
         acceleration=np.array([15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0]),
         jerk=np.array([7500.0, 3750.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0]),
     ).shrunk(0.1)
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Environment variables of a ROS domain that only this test and its child processes use.
+
+    Message fields are checked while tests run; rclpy leaves that off by default.
+    """
+    pytest.importorskip(
+        "rclpy", reason="rclpy is not installed: source ROS 2, or use the extra 'rclpy'", exc_type=ImportError
+    )
+    from robot_deploy.nodes.isolation import own_domain
+
+    with own_domain() as variables:
+        variables["ROS_PYTHON_CHECK_FIELDS"] = "1"
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield variables
