@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
-import signal
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,33 +11,34 @@ import numpy as np
 from robot_datasets.episode import Episode
 from robot_datasets.features import ACTION, is_image
 from robot_datasets.image_codec import encode_frame
+from robot_sim.attempt_pool import AttemptPool
 from robot_sim.registry import make_expert, make_task
-from robot_sim.task import Expert, Observation, TaskEnv
-from robot_sim.worker_environment import environment_variables
+from robot_sim.task import EpisodeSkippedError, Expert, Observation, TaskEnv
 
-# One thread per worker: N workers with N threads each would fight for the same cores. LP_NUM_THREADS is the
-# software rasteriser's.
-_WORKER_THREADS = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "LP_NUM_THREADS": "0",
-}
-_QUEUED_PER_WORKER = 3
-
-
-class WorkerDiedError(RuntimeError):
-    """A worker process ended without an answer."""
+_KEPT_READY = 2  # environments that a process keeps built; tasks come one after the other
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemonstrationPlan:
-    """What a worker needs to know to play any seed; see `robot_sim.generate.GenerationPlan`."""
+    """What a worker needs to know to play any seed; see `robot_sim.generate.GenerationPlan`.
+
+    Attributes:
+        task: Registered task name.
+        task_options: Its options.
+        expert_options: Options of its expert.
+        image_encoding: How frames are stored.
+        name: Of the episodes in the store, before their seed; the task's unless given.
+    """
 
     task: str
     task_options: Mapping[str, Any]
     expert_options: Mapping[str, Any]
     image_encoding: str
+    name: str = ""
+
+    def source_id(self, seed: int) -> str:
+        """Return the name of the episode `seed` in the store."""
+        return f"{self.name or self.task}/seed-{seed:06d}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +69,22 @@ class Demonstrator:
     def attempt(self, seed: int) -> Attempt:
         """Play the episode `seed` and return it if it succeeds."""
         env, expert = self.env, self.expert
-        source_id = f"{self._plan.task}/seed-{seed:06d}"
+        source_id = self._plan.source_id(seed)
         observation, _ = env.reset(seed=seed)
-        expert.reset(env, seed)
         observations: list[dict[str, Any]] = []
         actions: list[np.ndarray] = []
         done = success = False
-        while not done:
-            action = expert.act(observation)
-            observations.append(self._kept(observation))
-            actions.append(action)
-            observation, _, terminated, truncated, info = env.step(expert.perturb(action))
-            success = success or info["is_success"]
-            done = terminated or truncated
+        try:
+            expert.reset(env, seed)
+            while not done:
+                action = expert.act(observation)
+                observations.append(self._kept(observation))
+                actions.append(action)
+                observation, _, terminated, truncated, info = env.step(expert.perturb(action))
+                success = success or info["is_success"]
+                done = terminated or truncated
+        except EpisodeSkippedError as reason:
+            return Attempt(seed=seed, source_id=source_id, episode=None, failure=str(reason))
         if not success:
             return Attempt(
                 seed=seed, source_id=source_id, episode=None, failure=f"no success in {len(actions)} steps"
@@ -121,65 +119,58 @@ class Demonstrator:
         )
 
 
-def attempts(
-    plan: DemonstrationPlan, seeds: Iterable[int], *, workers: int
-) -> Generator[Attempt, None, None]:
-    """Yield the attempts at `seeds`, in their order; close the generator to stop.
+Job = tuple[DemonstrationPlan, int]
+
+
+def attempts(jobs: Iterable[Job], *, workers: int) -> Generator[Attempt, None, None]:
+    """Yield the attempts at `jobs`, in their order; close the generator to stop.
 
     Args:
-        plan: What to play.
-        seeds: Seeds, possibly without end: workers run only a few ahead of the reader.
+        jobs: What to play, and the seed; possibly without end: workers run only a few ahead of the reader.
         workers: Number of processes; 0 plays in this one.
 
     Raises:
-        WorkerDiedError: A worker was killed, e.g. for want of memory.
+        WorkerDiedError: Workers die one after the other, e.g. for want of memory. One that dies alone costs
+            nothing but time: its episode is tried once more, and set aside if that fails, too.
     """
     if workers == 0:
-        yield from _attempts_here(plan, seeds)
+        try:
+            yield from (_attempt(job) for job in jobs)
+        finally:
+            _close_all()
         return
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),  # graphics contexts do not survive a fork
-        initializer=_start_worker,
-        initargs=(plan,),
+    pool = AttemptPool(_attempt, _given_up, workers=workers)
+    try:
+        yield from pool.run(jobs)
+    finally:
+        pool.close()
+
+
+_demonstrators: dict[str, Demonstrator] = {}  # of this process, by plan, the most recent last
+
+
+def _attempt(job: Job) -> Attempt:
+    plan, seed = job
+    key = repr(plan)
+    demonstrator = _demonstrators.pop(key, None)
+    if demonstrator is None:
+        while len(_demonstrators) >= _KEPT_READY:
+            _demonstrators.pop(next(iter(_demonstrators))).close()
+        demonstrator = Demonstrator(plan)
+    _demonstrators[key] = demonstrator
+    return demonstrator.attempt(seed)
+
+
+def _given_up(job: Job, ending: str) -> Attempt:
+    plan, seed = job
+    return Attempt(
+        seed=seed,
+        source_id=plan.source_id(seed),
+        episode=None,
+        failure=f"its worker process died twice (the second time {ending})",
     )
-    pending: deque[Future[Attempt]] = deque()
-    remaining = iter(seeds)
-    try:
-        with environment_variables(_WORKER_THREADS):  # the pool starts its processes as work arrives
-            for seed in itertools.islice(remaining, workers * _QUEUED_PER_WORKER):
-                pending.append(pool.submit(_attempt, seed))
-        while pending:
-            attempt = pending.popleft().result()
-            pending.extend(pool.submit(_attempt, seed) for seed in itertools.islice(remaining, 1))
-            yield attempt
-    except BrokenProcessPool as error:
-        raise WorkerDiedError(
-            "a worker process was killed while it played an episode (out of memory?); "
-            "run the same command again to go on, with fewer workers"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _attempts_here(plan: DemonstrationPlan, seeds: Iterable[int]) -> Iterator[Attempt]:
-    demonstrator = Demonstrator(plan)
-    try:
-        for seed in seeds:
-            yield demonstrator.attempt(seed)
-    finally:
-        demonstrator.close()
-
-
-_demonstrator: Demonstrator | None = None  # of this worker process
-
-
-def _start_worker(plan: DemonstrationPlan) -> None:
-    global _demonstrator
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
-    _demonstrator = Demonstrator(plan)
-
-
-def _attempt(seed: int) -> Attempt:
-    assert _demonstrator is not None, "the pool's initializer builds it"
-    return _demonstrator.attempt(seed)
+def _close_all() -> None:
+    while _demonstrators:
+        _demonstrators.popitem()[1].close()

@@ -233,7 +233,8 @@ def _new_attempts(
     tried = writer.n_episodes + len(writer.quarantined)
     if writer.n_episodes >= plan.episodes:
         return
-    results = attempts(demonstration, itertools.count(plan.seed_start + tried), workers=workers)
+    seeds = itertools.count(plan.seed_start + tried)
+    results = attempts(((demonstration, seed) for seed in seeds), workers=workers)
     try:
         for attempt in results:
             if plan.seed_start < spec.seed_start <= attempt.seed:

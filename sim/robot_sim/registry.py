@@ -1,7 +1,12 @@
-"""Find tasks and scripted experts by name, importing a simulator only when its task is made."""
+"""Find tasks and scripted experts by name, importing a simulator only when its task is made.
+
+A name is one of our own tasks (``"lift"``) or ``"<family>/<id>"``: a task of another library under the name it
+has there (``"robosuite/NutAssemblySquare"``, ``"metaworld/reach-v3"``, ``"gym/CartPole-v1"``).
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -47,6 +52,20 @@ _TASKS: dict[str, TaskEntry] = {
     "lift": TaskEntry(
         module="robot_sim.tasks.lift", packages=("mujoco", "robosuite", "numpy"), has_expert=True
     ),
+    "tabletop_lift": TaskEntry(
+        module="robot_sim.tasks.tabletop_lift", packages=("mujoco", "robosuite", "numpy")
+    ),
+}
+
+
+#: Libraries whose tasks go by their own ids. Here the functions of the module take the id as first argument,
+#: ``task_ids() -> list[str]`` names those there are, and ``knows(id) -> bool`` says whether one can be made.
+_FAMILIES: dict[str, TaskEntry] = {
+    "robosuite": TaskEntry(module="robot_sim.adapters.robosuite", packages=("mujoco", "robosuite", "numpy")),
+    "metaworld": TaskEntry(
+        module="robot_sim.adapters.metaworld", packages=("mujoco", "metaworld", "numpy"), has_expert=True
+    ),
+    "gym": TaskEntry(module="robot_sim.adapters.gym", packages=("gymnasium", "numpy")),
 }
 
 
@@ -62,8 +81,24 @@ def register_task(name: str, entry: TaskEntry) -> None:
 
 
 def task_names() -> list[str]:
-    """Registered task names, sorted."""
+    """Registered task names, sorted; those of the families are not among them."""
     return sorted(_TASKS)
+
+
+def family_names() -> list[str]:
+    """Names of the libraries whose tasks are called ``<family>/<id>``, sorted."""
+    return sorted(_FAMILIES)
+
+
+def family_task_names(family: str) -> list[str]:
+    """Names of all tasks of a family, e.g. ``"metaworld/reach-v3"``; imports its library.
+
+    Raises:
+        TaskError: Unknown family, or its library is not installed.
+    """
+    if family not in _FAMILIES:
+        raise TaskError(unknown_name("task family", family, _FAMILIES))
+    return [f"{family}/{task}" for task in _load(family, _FAMILIES[family]).task_ids()]
 
 
 def expert_names() -> list[str]:
@@ -75,36 +110,36 @@ def make_task(name: str, **options: object) -> TaskEnv:
     """Build a task.
 
     Args:
-        name: Registered name.
+        name: Registered name, or ``<family>/<id>``.
         options: Passed to the task's ``make_env``, e.g. ``images=True``.
 
     Raises:
         TaskError: Unknown name or option, or the simulator is not installed.
     """
-    return _build(f"task '{name}'", _load(name, _entry(name)).make_env, options)
+    return _build(f"task '{name}'", _builder(name, "make_env"), options)
 
 
 def make_expert(name: str, **options: object) -> Expert:
     """Build the scripted expert of a task.
 
     Args:
-        name: Registered task name.
+        name: Registered task name, or ``<family>/<id>``.
         options: Passed to the task's ``make_expert``, e.g. ``noise=0.2``.
 
     Raises:
         TaskError: Unknown name or option, no expert for this task, or the simulator is not installed.
     """
-    return _build(f"expert of task '{name}'", _load_with_expert(name).make_expert, options)
+    return _build(f"expert of task '{name}'", _expert_builder(name), options)
 
 
 def task_defaults(name: str) -> dict[str, Any]:
     """Return the options of a task with their default values."""
-    return _defaults(_load(name, _entry(name)).make_env)
+    return _defaults(_builder(name, "make_env"))
 
 
 def expert_defaults(name: str) -> dict[str, Any]:
     """Return the options of a task's expert with their default values."""
-    return _defaults(_load_with_expert(name).make_expert)
+    return _defaults(_expert_builder(name))
 
 
 def simulator_versions(name: str) -> dict[str, str]:
@@ -125,20 +160,38 @@ def _defaults(builder: Callable[..., Any]) -> dict[str, Any]:
     return {option: parameter.default for option, parameter in parameters.items()}
 
 
-def _load_with_expert(name: str) -> ModuleType:
-    entry = _entry(name)
-    if not entry.has_expert:
+def _expert_builder(name: str) -> Callable[..., Any]:
+    if not _entry(name).has_expert:
         raise TaskError(
             f"task '{name}' has no scripted expert to generate demonstrations with; "
             f"convert recorded ones, or choose one of: {', '.join(expert_names())}"
         )
-    return _load(name, entry)
+    return _builder(name, "make_expert")
+
+
+def _builder(name: str, function: str) -> Callable[..., Any]:
+    """Return ``make_env`` or ``make_expert`` of a task, without the id that a family's takes first."""
+    entry = _entry(name)
+    module = _load(name, entry)
+    build = getattr(module, function)
+    family, _, task = name.partition("/")
+    if entry is not _FAMILIES.get(family):
+        return build
+    if not module.knows(task):
+        names = [f"{family}/{known}" for known in module.task_ids()]
+        raise TaskError(unknown_name("task", name, names))
+    return functools.partial(build, task)
 
 
 def _entry(name: str) -> TaskEntry:
-    if name not in _TASKS:
-        raise TaskError(unknown_name("task", name, _TASKS))
-    return _TASKS[name]
+    if name in _TASKS:
+        return _TASKS[name]
+    family, slash, _ = name.partition("/")
+    if slash and family in _FAMILIES:
+        return _FAMILIES[family]
+    if slash:
+        raise TaskError(unknown_name("task family", family, _FAMILIES))
+    raise TaskError(unknown_name("task", name, [*_TASKS, *(f"{known}/..." for known in _FAMILIES)]))
 
 
 def _load(name: str, entry: TaskEntry) -> ModuleType:

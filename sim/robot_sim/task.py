@@ -15,9 +15,14 @@ from typing import Any, Literal, Protocol
 import gymnasium
 import numpy as np
 
+from robot_datasets.errors import UserError
 from robot_datasets.features import ACTION, Feature
 
 Observation = dict[str, np.ndarray]
+
+
+class EpisodeSkippedError(UserError):
+    """An expert cannot play this episode, e.g. for a pose out of reach: it is set aside and counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ class TaskSpec:
         fps: Control rate [Hz].
         max_steps: Steps after which an episode is truncated.
         score: ``"success"``: 1 if the episode succeeded at any step, else 0.
-            ``"max_reward"``: the largest reward of the episode, in [0, 1].
+            ``"max_reward"``: the largest reward of the episode, in [0, 1]. ``"return"``: the sum of its rewards.
         seed_start: First held-out evaluation seed; demonstrations are generated from seeds below it.
         embodiment: Robot name, e.g. ``"panda"``.
         instruction: The task in words.
@@ -43,7 +48,7 @@ class TaskSpec:
     action: Feature
     fps: float
     max_steps: int
-    score: Literal["success", "max_reward"]
+    score: Literal["success", "max_reward", "return"]
     seed_start: int
     embodiment: str
     instruction: str

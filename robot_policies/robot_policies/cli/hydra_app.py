@@ -68,7 +68,11 @@ def compose_config(
     """
     request = _parse(argv)
     groups = find_groups(request.folders)
-    overrides = [_check_group(text, groups, config_name, request.folders) for text in request.overrides]
+    overrides = [
+        _check_group(text, groups, config_name, request.folders)
+        for given in request.overrides
+        for text in _take_family_apart(given, groups)
+    ]
     if request.show_help:
         defaults = _compact_yaml(_compose(config_name, [], request.folders))
         shown = {group: fitting_options(group, config_name, request.folders) for group in groups}
@@ -126,6 +130,19 @@ def _parse_override(text: str) -> Override:
             "or a list as key=[a,b]"
         )
     return override
+
+
+def _take_family_apart(text: str, groups: dict[str, list[str]]) -> list[str]:
+    """``task=metaworld/reach-v3`` -> ``task=metaworld`` and ``task.name=metaworld/reach-v3``.
+
+    A preset may speak for a whole family of things with names of their own; its option is the family.
+    """
+    group, _, value = text.removeprefix("+").partition("=")
+    family, slash, member = value.partition("/")
+    options = groups.get(group, [])
+    if not (slash and member and family in options) or value in options:
+        return [text]
+    return [text.removesuffix(f"/{member}"), f"{group}.name={value}"]
 
 
 def _check_group(text: str, groups: dict[str, list[str]], config_name: str, folders: list[Path]) -> str:

@@ -27,6 +27,7 @@ SOFTWARE = (
     "gymnasium",
     "mujoco",
     "robosuite",
+    "metaworld",
     "gym-pusht",
     "pymunk",
 )

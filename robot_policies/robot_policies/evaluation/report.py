@@ -102,8 +102,9 @@ def _headline(summary: Mapping[str, Any]) -> str:
     )
     if summary["score_rule"] == "success":
         return f'<div class="headline">{rate}</div>'
+    rule = "the return" if summary["score_rule"] == "return" else "the best reward per episode"
     mean = _metric(
-        "Score: mean of the best reward per episode",
+        f"Score: mean of {rule}",
         f"{score['value']:.3f}",
         f"{score['low']:.3f} to {score['high']:.3f}",
         score,
@@ -116,14 +117,19 @@ def _metric(
     name: str, value: str, limits: str, interval: Mapping[str, Any], count: str, *, minor: bool = False
 ) -> str:
     low, middle, high = (100 * min(max(interval[k], 0.0), 1.0) for k in ("low", "value", "high"))
+    bounded = all(0.0 <= interval[k] <= 1.0 for k in ("low", "value", "high"))
     return (
         f'<div class="card metric{" minor" if minor else ""}"><div class="name">{escape(name)}</div>'
         f'<div class="value">{escape(value)}</div>'
         f'<div class="range">{100 * interval["confidence"]:.0f} % interval <b>{escape(limits)}</b>'
         f" &middot; {escape(count)}</div>"
-        f'<div class="bar" role="presentation"><i style="left:{low:.2f}%;right:{100 - high:.2f}%"></i>'
-        f'<b style="left:{middle:.2f}%"></b></div>'
-        '<div class="scale"><span>0</span><span>1</span></div></div>'
+        + (  # a return has no such scale
+            f'<div class="bar" role="presentation"><i style="left:{low:.2f}%;right:{100 - high:.2f}%"></i>'
+            f'<b style="left:{middle:.2f}%"></b></div>'
+            '<div class="scale"><span>0</span><span>1</span></div></div>'
+            if bounded
+            else "</div>"
+        )
     )
 
 

@@ -71,6 +71,7 @@ def protocol_table(protocol: Mapping[str, Any]) -> str:
     rules = {
         "success": "1 if the task reported success at any step, else 0",
         "max_reward": "largest reward of the episode",
+        "return": "sum of the rewards of the episode",
     }
     rows = [
         ("Task", f"{task['name']} ({_pairs(task['options'])})" if task["options"] else task["name"]),

@@ -107,11 +107,11 @@ class EpisodeResult:
         finished = not outcome.failure
         success = finished and outcome.success_step is not None
         max_reward = float(outcome.rewards.max()) if len(outcome.rewards) else 0.0
-        score = max_reward if task.score == "max_reward" else float(success)
+        scores = {"max_reward": max_reward, "return": float(outcome.rewards.sum()), "success": float(success)}
         return cls(
             task=task.name,
             seed=seed,
-            score=score if finished else 0.0,
+            score=scores[task.score] if finished else 0.0,
             max_reward=max_reward,
             sum_reward=float(outcome.rewards.sum()),
             success=success,

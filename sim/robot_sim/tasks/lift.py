@@ -14,11 +14,8 @@ centre, whose top is at z = 0.8 m.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -27,25 +24,17 @@ import numpy as np
 from robot_datasets.errors import unknown_name
 from robot_datasets.features import ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
 from robot_sim.actions import checked_action
+from robot_sim.adapters.seeding import seeded_numpy
 from robot_sim.experts.lift import DEFAULT_NOISE, LiftExpert
 from robot_sim.registry import TaskError
-from robot_sim.rendering import FrameRenderer, cheap_rendering, choose_backend
+from robot_sim.rendering import FrameRenderer, cheap_rendering
 from robot_sim.spaces import observation_space
 from robot_sim.task import Observation, TaskEnv, TaskSpec
 
-_BACKEND = choose_backend()  # before mujoco is imported
-# robosuite greets with five warnings about optional parts; its errors still come through.
-logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
-
-from robosuite.environments.manipulation.lift import Lift  # noqa: E402  (after the lines above)
+importlib.import_module("robot_sim.adapters.robosuite_import")  # first: see there
+from robosuite.environments.manipulation.lift import Lift  # noqa: E402
 
 mujoco = importlib.import_module("mujoco")  # a compiled module that type checkers know little of
-
-# robosuite insists on EGL while it is imported; worker processes inherit this variable.
-if _BACKEND:
-    os.environ["MUJOCO_GL"] = _BACKEND
-else:
-    os.environ.pop("MUJOCO_GL", None)
 
 #: Camera of the observation feature ``observation.images.<name>`` -> camera in robosuite's scene.
 CAMERAS = {
@@ -281,17 +270,6 @@ class LiftTask(TaskEnv):
         if self._renderer is None:
             self._renderer = FrameRenderer(sim.model._model, hidden_groups=(COLLISION_GROUP,))
         return self._renderer.render(sim.data._data, CAMERAS[camera], width=size, height=size)
-
-
-@contextlib.contextmanager
-def seeded_numpy(seed: int) -> Iterator[None]:
-    """Seed NumPy's global generator inside the block and put its state back afterwards."""
-    before = np.random.get_state()  # noqa: NPY002  (the generator robosuite draws from)
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
 
 
 def _xyzw(wxyz: np.ndarray) -> np.ndarray:

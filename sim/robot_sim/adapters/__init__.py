@@ -1,0 +1,1 @@
+"""Tasks of other libraries, unchanged, behind the task contract."""

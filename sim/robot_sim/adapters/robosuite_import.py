@@ -1,0 +1,25 @@
+"""Imports robosuite without its side effects; everything that needs robosuite imports this module first.
+
+robosuite greets with warnings about optional parts and insists on EGL while it is imported; worker processes
+would inherit that choice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from robot_sim.rendering import choose_backend
+
+_BACKEND = choose_backend()  # before mujoco is imported
+# Its errors still come through.
+logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
+
+import robosuite  # noqa: E402  (after the lines above)
+
+if _BACKEND:
+    os.environ["MUJOCO_GL"] = _BACKEND
+else:
+    os.environ.pop("MUJOCO_GL", None)
+
+__all__ = ["robosuite"]
