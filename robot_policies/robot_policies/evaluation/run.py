@@ -36,6 +36,7 @@ from robot_policies.evaluation.rollout import (
 from robot_policies.evaluation.summary import summarise
 from robot_policies.evaluation.video import Tile, VideoConfig, write_grid
 from robot_policies.execution.executor import build_executor, executors
+from robot_policies.policies.resampling import ResampleConfig, ResamplingPolicy
 from robot_policies.policies.retrying import RetryConfig, RetryingPolicy
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class EvaluationConfig:
         inference_delay: Steps that the environment goes on while a chunk is computed; 0 stops it.
         sampler: Replaces the policy's sampler; None keeps it.
         retry: Draw again when the energy of a chunk is high; None never does.
+        resample: Draw several chunks and keep the one that continues the running plan best; None draws one.
         device: ``auto``, ``cpu``, ``cuda``, ...
         threads: Torch threads; None leaves torch's choice.
         timeout_s: A worker silent for so long on one command is killed [s].
@@ -82,6 +84,7 @@ class EvaluationConfig:
     inference_delay: int = 0
     sampler: Mapping[str, Any] | None = None
     retry: RetryConfig | None = None
+    resample: ResampleConfig | None = None
     device: str = "auto"
     threads: int | None = None
     timeout_s: float = 300.0
@@ -140,8 +143,14 @@ def run_evaluation(
         raise ConfigError(
             f"{config.checkpoint} was trained on several robots; choose embodiment={'|'.join(names)}"
         )
+    if config.retry is not None and config.resample is not None:
+        raise ConfigError("retry and resample exclude each other; leave one of them null")
     if config.retry is not None:
         loaded = replace(loaded, policy=RetryingPolicy(loaded.policy, config.retry))
+    if config.resample is not None:
+        if config.executor["type"] != "real_time":
+            raise ConfigError("resample compares chunks with the running plan; it needs executor=real_time")
+        loaded = replace(loaded, policy=ResamplingPolicy(loaded.policy, config.resample))
     name, options = _task(config.task, loaded)
     plan = RolloutPlan(
         make_env=RegisteredTask(name=name, options=options),
@@ -285,8 +294,9 @@ def _described_executor(config: EvaluationConfig) -> dict[str, Any]:
     described = {"type": values["type"], **to_mapping(executors.config(values, where="executor"))}
     if config.inference_delay:
         described["inference_delay"] = config.inference_delay
-    if config.retry is not None:
-        described["retry"] = to_mapping(config.retry)
+    for name in ("retry", "resample"):
+        if (chosen := getattr(config, name)) is not None:
+            described[name] = to_mapping(chosen)
     return described
 
 
