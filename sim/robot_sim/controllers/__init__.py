@@ -1,0 +1,1 @@
+"""From actions to actuator inputs, for whole batches at once, in NumPy."""
