@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robot_datasets.features import ACTION, is_image
 from robot_datasets.goals import GOAL_PREFIX, TASK
+from robot_datasets.segments import ACTION_COUNTS
 from robot_datasets.shared_view import ACTION_IS_VALID
 from robot_policies.configuration import Registry
 from robot_policies.networks import NetworkContext, networks
@@ -179,7 +180,8 @@ class NetworkPolicy(Policy):
         """Average (B, T_p, A) to a scalar; over steps that are not padding if so configured.
 
         With ``batch["action_is_valid"]`` (B, A), components that a robot lacks count as `absent_weight` says; a
-        row without any is video without actions and does not count.
+        row without any is video without actions and does not count. With ``batch["action_counts"]`` (B, T_p), only
+        those steps do.
         """
         counted = torch.ones_like(squared_error[..., 0])
         if ACTION_IS_VALID in batch:
@@ -189,6 +191,8 @@ class NetworkPolicy(Policy):
             counted = counted * there.any(dim=-1, keepdim=True)
         else:
             per_step = squared_error.mean(dim=-1)
+        if ACTION_COUNTS in batch:
+            counted = counted * batch[ACTION_COUNTS]
         if self._mask_padding:
             counted = counted * ~batch["action_is_pad"]
         return (per_step * counted).sum() / counted.sum().clamp(min=1)

@@ -21,6 +21,8 @@ class SourceConfig:
         weight: Share of the samples, in any unit.
         view: How it is brought to ``dataset.layout``, if that is set.
         selection: File of step weights from ``robot-policies retrieve``; empty draws all windows equally often.
+        segments: Tags of labelled segments to train on, such as ``recovery`` and ``correction``; empty trains on all
+            steps. See `robot_datasets.segments`.
         actions: False for a video: its actions are not read, and it trains the prediction of frames alone.
     """
 
@@ -28,6 +30,7 @@ class SourceConfig:
     weight: float = 1.0
     view: ViewOptions = field(default_factory=ViewOptions)
     selection: str = ""
+    segments: tuple[str, ...] = ()
     actions: bool = True
 
 
@@ -214,6 +217,8 @@ class RunConfig:
         policy: ``{"type": ..., ...}``, validated by the policy's own config class.
         sampler: The sampler the trained policy uses by default; null leaves the policy's own.
         seed: Seeds the initial weights, the order of samples and the noise.
+        init_from: Run or checkpoint directory to start from (fine-tuning), with its normaliser; empty starts from
+            random weights.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``.
         task: The task these data show, kept for ``robot-policies eval``; the trainer does not use it.
     """
@@ -224,6 +229,7 @@ class RunConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sampler: Mapping[str, Any] | None = None
     seed: int = 0
+    init_from: str = ""
     output_dir: str = "outputs/train"
     device: str = "auto"
     task: Any = None

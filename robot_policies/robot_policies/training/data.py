@@ -16,6 +16,7 @@ from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, is_image
 from robot_datasets.loader import BatchDataset, EpochOrder, Loader, SampleOrder
 from robot_datasets.mixture import Affine, MixtureDataset, MixtureOrder, rescaling
+from robot_datasets.segments import SegmentDataset, steps_in_segments, windows_in_segments
 from robot_datasets.selection import Selection
 from robot_datasets.shared_view import MaskedDataset, SharedView, shared_views
 from robot_datasets.split import split_episodes
@@ -248,22 +249,36 @@ def _open_source(
             "%s: %d of %d training episodes are too short for horizon %d and are left out",
             *(path, dataset.index.n_too_short, len(train), window.horizon),
         )
+    inside = steps_in_segments(store, source.segments) if source.segments else None
     return _Source(
         store=store,
-        train=_masked(store, dataset),
+        # A mixture's batches have the same entries whichever store a row is from.
+        train=_masked(store, SegmentDataset(dataset, inside) if _by_segments(config) else dataset),
         validation=_validation_windows(store, horizons, config, val),
         stats={name: store.stats(name, episodes=train).to_dict() for name in lowdim},
         card=_card(path, store, train, val, len(dataset)),
-        weights=_weights(source, store, dataset),
+        weights=_weights(source, store, dataset, inside),
     )
 
 
-def _weights(source: SourceConfig, store: Any, dataset: WindowDataset) -> NDArray[np.floating] | None:
+def _weights(
+    source: SourceConfig, store: Any, dataset: WindowDataset, inside: NDArray[np.bool_] | None
+) -> NDArray[np.floating] | None:
     """How often each window is drawn relative to the others; None for equally often."""
-    if not source.selection:
-        return None
-    where = f"{source.selection} for {source.path}"
-    return Selection.load(source.selection).of_windows(dataset.index, store.fingerprint, where=where)
+    weights: NDArray[np.floating] | None = None
+    if source.selection:
+        where = f"{source.selection} for {source.path}"
+        weights = Selection.load(source.selection).of_windows(dataset.index, store.fingerprint, where=where)
+    if inside is not None:
+        chosen = windows_in_segments(dataset.index, inside, where=source.path)
+        weights = chosen.astype(np.float32) * (1.0 if weights is None else weights)
+        if not weights.any():
+            raise DatasetError(f"{source.path}: its selection and its segments leave no window; widen one")
+    return weights
+
+
+def _by_segments(config: DatasetConfig) -> bool:
+    return any(source.segments for source in config.mixture)
 
 
 def _windows(

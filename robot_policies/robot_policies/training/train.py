@@ -34,6 +34,7 @@ from robot_policies.training.checkpoints import Checkpoints
 from robot_policies.training.config import RunConfig, TrainerConfig
 from robot_policies.training.data import TrainingData, open_data
 from robot_policies.training.distributed import World, join_world
+from robot_policies.training.initial import start_from
 from robot_policies.training.interrupts import StopRequest, TrainingInterrupted
 from robot_policies.training.loss import build_loss, without_sync
 from robot_policies.training.metrics import Metrics
@@ -173,6 +174,8 @@ def _initial_policy(run: RunConfig, data: TrainingData, world: World) -> Policy:
     seed_noise(world.device, mix_seed(run.seed, 0))
     policy = build_policy(policy_config(to_mapping(run)), data.spec, data.stats)
     give_teacher(policy)
+    if run.init_from:
+        start_from(policy, run.init_from)
     return policy.to(world.device).train()
 
 
