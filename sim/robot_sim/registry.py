@@ -52,6 +52,9 @@ _TASKS: dict[str, TaskEntry] = {
     "lift": TaskEntry(
         module="robot_sim.tasks.lift", packages=("mujoco", "robosuite", "numpy"), has_expert=True
     ),
+    "lift_joint": TaskEntry(
+        module="robot_sim.tasks.lift_joint", packages=("mujoco", "robosuite", "numpy"), has_expert=True
+    ),
     "tabletop_lift": TaskEntry(
         module="robot_sim.tasks.tabletop_lift", packages=("mujoco", "robosuite", "numpy")
     ),
