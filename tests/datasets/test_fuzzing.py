@@ -1,6 +1,7 @@
 """Damaged sources: a small part of ``benchmarks/fuzz_importers.py``, and the judge itself."""
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import STATE
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Plan
+from robot_datasets.testing.fault_archives import ARCHIVE_FAULTS
 from robot_datasets.testing.faults import Fault, damage
 from robot_datasets.testing.fuzz_families import FAMILIES
 from robot_datasets.testing.fuzzing import DEFECTS, Family, Fuzzer
@@ -91,6 +93,22 @@ def test_healthy_episodes_lost_with_a_bad_one_are_seen(tmp_path: Path) -> None:
         faults=(_say("rejected bug 4"),),
     )
     assert Fuzzer(family, tmp_path / "work").run(0).verdict == "healthy lost"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+@pytest.mark.parametrize("fault", ARCHIVE_FAULTS)
+def test_archives_are_hostile_or_as_they_were(kind: str, fault: str, tmp_path: Path) -> None:
+    """A fault that an archive of this kind cannot have leaves it whole; nothing is left beside it."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.json").write_text("{}" * 50)
+    path = Path(shutil.make_archive(str(tmp_path / "a"), kind, root_dir=tmp_path, base_dir="set"))
+    beside = sorted(os.listdir(tmp_path))
+    for seed in range(3):
+        before = path.read_bytes()
+        said = ARCHIVE_FAULTS[fault](path, Random(seed))
+        assert (path.read_bytes() == before) == (said is None)
+        assert sorted(os.listdir(tmp_path)) == beside
+        path.write_bytes(before)
 
 
 def test_faults_repeat(tmp_path: Path) -> None:

@@ -153,7 +153,6 @@ def _tree(path: Path, options: Mapping[str, str]) -> FileTree:
     tree = open_archive(path, archive_limits(options))
     roots = dataset_roots(tree)
     if len(roots) != 1:
-        raise DatasetError(
-            f"the archive holds {len(roots)} datasets ({', '.join(roots[:3])}); expected one folder with {INFO_FILE}"
-        )
+        found = f"{len(roots)} datasets ({', '.join(roots[:3])})" if roots else "no dataset"
+        raise DatasetError(f"the archive holds {found}; expected one folder with {INFO_FILE}")
     return tree.below(roots[0]) if roots[0] else tree

@@ -31,13 +31,30 @@ def _members(path: Path) -> list[tuple[str, bytes]]:
 
 
 def _write(path: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]]) -> None:
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a name that is there twice is meant
-            for name, data in members:
-                archive.writestr(name if isinstance(name, str) else name.name, data)
-        return
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+    """Write the archive anew; it stays as it was if its format cannot hold such members."""
+    draft = path.with_name("draft")
+    try:
+        if path.suffix == ".zip":
+            _write_zip(draft, members)
+        else:
+            _write_tar(draft, members, path.suffix)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write_zip(path: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]]) -> None:
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name that is there twice is meant
+        for name, data in members:
+            info = zipfile.ZipInfo(name if isinstance(name, str) else name.name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(info, "w") as member:  # writestr would refuse an empty name
+                member.write(data)
+
+
+def _write_tar(path: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]], suffix: str) -> None:
+    with tarfile.open(path, "w:gz" if suffix == ".gz" else "w") as archive:
         for name, data in members:
             info = tarfile.TarInfo(name) if isinstance(name, str) else name
             info.size = len(data)
