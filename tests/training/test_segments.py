@@ -124,7 +124,7 @@ def test_fine_tuning_starts_from_the_checkpoint_and_masks(recorded: Path, circle
     mixture = [{"path": str(circle_store)}, {"path": str(recorded), "segments": ["recovery", "correction"]}]
     tuning = {
         **common,
-        "dataset": {"mixture": mixture, "statistics": "pooled"},
+        "dataset": {"mixture": mixture, "statistics": "pooled", "val_ratio": 0.0},
         "init_from": str(base),
         "trainer": {**short, "lr": 1e-12},
         "output_dir": str(tmp_path / "b"),
