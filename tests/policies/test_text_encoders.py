@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 
 from robot_policies.configuration import ConfigError
 from robot_policies.language import InstructionEmbedding, text_encoders
-from robot_policies.language.embedding import CACHE_VARIABLE
+from robot_policies.language.embedding import CACHE_VARIABLE, TextEncoder
 from robot_policies.language.encoders import MODELS_VARIABLE
+from robot_policies.language.packaged import PACKAGE
 
 # An instruction, another way to say it that shares words with it, and two that say something else.
 TEXTS = [
@@ -196,3 +198,48 @@ def test_bad_options_are_explained(values: dict[str, int]) -> None:
     """Impossible sizes are refused."""
     with pytest.raises(ConfigError, match="hashed_ngrams needs"):
         text_encoders.build({"type": "hashed_ngrams", **values}, where="text")
+
+
+def minilm() -> TextEncoder:
+    """The packaged sentence model."""
+    for package in (PACKAGE, "transformers"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; see requirements/language-no-deps.txt")
+    return text_encoders.build({"type": "minilm"}, where="text")
+
+
+def test_a_packaged_sentence_model_knows_synonyms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instructions that share no content word are near if they mean the same; no network is asked."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    texts = ["put the cup into the sink", "place a mug in the basin", "open the door", "stack the blocks"]
+    vectors = minilm().encode(texts)
+    assert vectors.shape == (4, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+    same, *others = vectors[1:] @ vectors[0]
+    assert same > max(others) + 0.2
+
+
+def test_embeddings_of_a_packaged_model_are_kept(tmp_path: Path) -> None:
+    """A second process reads the vector from disk and never opens the model."""
+    first = InstructionEmbedding(minilm(), cache=tmp_path)(["open the door"], torch.device("cpu"))
+    encoder = minilm()
+    again = InstructionEmbedding(encoder, cache=tmp_path)(["open the door"], torch.device("cpu"))
+    torch.testing.assert_close(again, first, atol=0, rtol=0)
+    assert "_model" not in vars(encoder)
+
+
+def test_a_missing_package_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says how to install it."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"language-no-deps\.txt, or use type: hashed_ngrams"):
+        text_encoders.build({"type": "minilm"}, where="text").encode(["anything"])
+
+
+def test_other_weights_in_the_package_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A package under the same name with other weights is not used."""
+    (tmp_path / PACKAGE / "model").mkdir(parents=True)
+    (tmp_path / PACKAGE / "__init__.py").touch()
+    (tmp_path / PACKAGE / "model" / "model.safetensors").write_bytes(b"something else")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match="another checksum"):
+        text_encoders.build({"type": "minilm"}, where="text").encode(["anything"])
