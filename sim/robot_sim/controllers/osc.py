@@ -111,6 +111,7 @@ class OscPose:
             position_error=self.state["position"] - physics.site_xpos[:, self._site],
             rotation_error=rotation_error(self.state["rotation"], physics.site_xmat[:, self._site]),
             gains=(self._kp, self._kd, self._null_kp, self._null_kd),
+            ahead=0.5 * (self.hold - 1) * physics.model.opt.timestep,
         )
         physics.ctrl[:, self._actuators] = np.clip(torque, self._limits[:, 0], self._limits[:, 1])
 
@@ -125,6 +126,7 @@ def osc_torques(
     position_error: np.ndarray,
     rotation_error: np.ndarray,
     gains: tuple[float, float, float, float],
+    ahead: float = 0.0,
 ) -> np.ndarray:
     """Return the joint torques (N, J) of the module's formula.
 
@@ -137,13 +139,17 @@ def osc_torques(
         position_error: Goal minus tool position (N, 3) [m].
         rotation_error: Rotation from tool to goal (N, 3) [rad].
         gains: k_p, k_d, k_n and null-space damping.
+        ahead: Time from now to the middle of the period the torque is held for [s]: errors and velocities are
+            those the law itself will have led to by then.
     """
     kp, kd, null_kp, null_kd = gains
     transposed = jacobian.swapaxes(1, 2)
     speed = _apply(jacobian, velocity)
     inverse_mass_jt = np.linalg.solve(mass, transposed)  # (N, J, 6)
     mobility = jacobian @ inverse_mass_jt  # (N, 6, 6)
-    acceleration = np.concatenate([position_error, rotation_error], axis=1) * kp - kd * speed
+    error = np.concatenate([position_error, rotation_error], axis=1)
+    # a = kp (e - v t - a t^2 / 2) - kd (v + a t), solved for a
+    acceleration = (kp * (error - ahead * speed) - kd * speed) / (1.0 + kd * ahead + 0.5 * kp * ahead**2)
     force = np.concatenate(
         [
             _solve(mobility[:, :3, :3], acceleration[:, :3]),

@@ -70,6 +70,7 @@ class DerivedQuantities:
             ),
         }
         self._contacts: list[tuple[np.ndarray, np.ndarray]] = [(np.empty((0, 2), int), np.empty(0))] * n
+        self._pairs: tuple[np.ndarray, np.ndarray] | None = None
         self._fill: dict[str, Callable[[Any, int], None]] = {
             "position": self._position,
             "velocity": self._velocity,
@@ -99,6 +100,15 @@ class DerivedQuantities:
         """Return, per environment, the geoms in contact (ncon, 2) and their distances (ncon,) [m]."""
         self._update("collision")
         return list(self._contacts)
+
+    def contact_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return all contacts of all environments: environment (K,) and geoms (K, 2)."""
+        if self._pairs is None or not self._stages["collision"].fresh.all():
+            found = self.contacts()
+            counts = [len(pairs) for pairs, _ in found]
+            rows = np.repeat(np.arange(len(found)), counts)
+            self._pairs = rows, np.concatenate([pairs for pairs, _ in found])
+        return self._pairs
 
     def _update(self, stage: str) -> None:
         fresh = self._stages[stage].fresh

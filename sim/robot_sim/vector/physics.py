@@ -335,11 +335,11 @@ class BatchedPhysics:
         """Return whether any geom of one set touches any of the other, (N,) bool."""
         in_a, in_b = np.zeros((2, self.model.ngeom + 1), dtype=bool)  # flexes have geom -1: the last slot
         in_a[geoms_a], in_b[geoms_b] = True, True
-        pairs = [pair for pair, _ in self._derived.contacts()]
-        touch = [
-            bool(((in_a[p[:, 0]] & in_b[p[:, 1]]) | (in_b[p[:, 0]] & in_a[p[:, 1]])).any()) for p in pairs
-        ]
-        return np.array(touch)
+        rows, pairs = self._derived.contact_pairs()
+        first, second = pairs[:, 0], pairs[:, 1]
+        touch = np.zeros(self.n_envs, dtype=bool)
+        touch[rows[(in_a[first] & in_b[second]) | (in_b[first] & in_a[second])]] = True
+        return touch
 
     def site_jacobian(self, site: int) -> np.ndarray:
         """Return d(linear, angular velocity of a site)/d(qvel), world frame, (N, 6, nv)."""
