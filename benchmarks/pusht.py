@@ -49,12 +49,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class Row:
-    """A preset with its CPU budget [minutes], and one line of the table for each way it is judged."""
+    """A preset with its CPU budget [minutes], and one line of the table for each way it is judged.
+
+    With `mirrored`, it is also trained on the mirror images of the demonstrations.
+    """
 
     title: str
     minutes: float
     overrides: tuple[str, ...]
     judged: tuple[Judged, ...]
+    mirrored: bool = False
 
 
 MLP = ("policy=diffusion_mlp", "trainer.batch_size=256")
@@ -73,6 +77,13 @@ ROWS = {
         25,
         (*UNET, "+policy.observation_noise=0.008"),
         (Judged(DDIM_10), Judged(DDIM_10, n_action_steps=12), Judged(DPM_6, n_action_steps=12)),
+    ),
+    "unet-25-mirror": Row(
+        "smaller UNet, EDM, batch 64, also trained on mirrored demonstrations",
+        25,
+        ("policy=diffusion_unet_small", "policy.network.down_dims=[48,96,192]", "trainer.batch_size=64"),
+        (Judged(DDIM_10), Judged(DDIM_10, n_action_steps=12)),
+        mirrored=True,
     ),
     "unet-10": Row("UNet, EDM", 10, UNET, (Judged(DDIM_10), Judged(DDIM_10, n_action_steps=12))),
     "unet-25": Row(
@@ -98,7 +109,7 @@ def train_row(name: str, row: Row, store: Path, seed: int, output: Path) -> Path
         [
             "+experiment=pusht",
             *row.overrides,
-            f"dataset.path={store}",
+            *(mixed_with_mirror(store, output) if row.mirrored else [f"dataset.path={store}"]),
             f"trainer.time_budget_cpu_minutes={row.minutes}",
             f"seed={seed}",
             f"output_dir={run}",
@@ -107,6 +118,18 @@ def train_row(name: str, row: Row, store: Path, seed: int, output: Path) -> Path
     train(config)
     finished.touch()
     return run
+
+
+def mixed_with_mirror(store: Path, output: Path) -> list[str]:
+    """Write the mirror images, unless they are there, and return what trains on both."""
+    from robot_datasets.edit import apply
+    from robot_datasets.store import EpisodeStore
+    from robot_sim.mirror import mirror
+
+    mirrored = output / "mirrored.zarr"
+    apply(mirror(EpisodeStore.open(store)), mirrored)
+    mixture = f"dataset.mixture=[{{path: {store}}},{{path: {mirrored}}}]"
+    return [mixture, "dataset.path=", "dataset.statistics=pooled"]
 
 
 def evaluate_run(run: Path, judged: Judged, first_seed: int, episodes: int) -> dict[str, Any]:

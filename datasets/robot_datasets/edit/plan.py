@@ -1,7 +1,8 @@
 """An edit: which pieces of which stores make up a new one. Planned first, written afterwards, never in place.
 
 Every tool (`merge`, `split`, `trim`, `drop`, `rename`) returns an `Edit`; `apply` writes it. Numbers and encoded frames
-are copied as they are, so nothing is decoded or encoded again but the few frames that statistics are taken of.
+are copied as they are, so nothing is decoded or encoded again but the few frames that statistics are taken of; an edit
+that changes values says so for each feature.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from robot_datasets.episode import Episode, Segment
 from robot_datasets.errors import DatasetError, storage_error
@@ -62,6 +65,8 @@ class Edit:
         pieces: The episodes of the new store, in order.
         features: Its features, by their new names.
         old_names: New name -> name in the sources, for features that are renamed.
+        transforms: New name -> what becomes of its values (T, ...), for features that are not copied.
+        frame_transforms: New name -> what becomes of an encoded frame, for cameras that are not copied.
         embodiment: Robot name.
         dropped: Source id -> reason of the episodes left out; listed in the new store as set aside.
     """
@@ -73,6 +78,8 @@ class Edit:
     features: Mapping[str, Feature]
     embodiment: str
     old_names: Mapping[str, str] = field(default_factory=dict)
+    transforms: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+    frame_transforms: Mapping[str, Callable[[bytes], bytes]] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -211,14 +218,26 @@ class _Reader:
         success = int(self._success[piece.episode])
         return Episode(
             piece.source_id,
-            {name: store.column(old[name])[start:end] for name in edit.features if not is_image(name)},
-            {name: _frames(store, old[name], start, end) for name in edit.features if is_image(name)},
+            {
+                name: edit.transforms.get(name, _same)(store.column(old[name])[start:end])
+                for name in edit.features
+                if not is_image(name)
+            },
+            {
+                name: map(edit.frame_transforms.get(name, _same), _frames(store, old[name], start, end))
+                for name in edit.features
+                if is_image(name)
+            },
             task=piece.task,
             success=None if success < 0 else bool(success),
             split=piece.split,
             segments=[*_cut(self._segments[piece.episode], piece)],
             warnings=list(self._warnings.get(piece.episode, [])),
         )
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _frames(store: EpisodeStore, name: str, start: int, end: int) -> Iterator[bytes]:

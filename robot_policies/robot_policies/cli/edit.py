@@ -1,4 +1,4 @@
-"""The commands that make a new store of old ones: merge, split, trim, drop, rename."""
+"""The commands that make a new store of old ones: merge, split, trim, drop, rename, mirror."""
 
 from __future__ import annotations
 
@@ -160,6 +160,19 @@ def run_rename(argv: list[str]) -> int:
         embodiment=arguments.embodiment,
     )
     return _write_single(edit, arguments)
+
+
+def run_mirror(argv: list[str]) -> int:
+    """Write the mirror images of demonstrations."""
+    from robot_sim.mirror import mirror
+
+    parser = _single(
+        "mirror",
+        "Write the mirror images of demonstrations of a symmetric task (PushT), to train on both: twice the data.",
+        "mirror pusht.zarr mirrored.zarr",
+    )
+    arguments = parser.parse_args(argv)
+    return _write_single(mirror(open_store(arguments.store)), arguments)
 
 
 def _parser(command: str, text: str, example: str) -> argparse.ArgumentParser:
