@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from robot_deploy.motion.limits import MotionLimits
 from robot_deploy.motion.reference import ActionReference
 from robot_deploy.motion.tracking import Motion, Target
+from robot_deploy.runtime_config import RuntimeConfig
 from robot_policies.execution import ChunkExecutor
 from robot_policies.execution.executor import NoActionError
 
@@ -83,3 +85,26 @@ class ActionStream:
         self._last = action
         speed = np.abs(action) if self._velocities else np.abs(action - before) / (self._step_ns * 1e-9)
         self.too_fast = self._max_speed is not None and not bool(np.all(speed <= self._max_speed))
+
+
+def build_stream(
+    config: RuntimeConfig, executor: ChunkExecutor, limits: MotionLimits, *, order: np.ndarray, step_ns: int
+) -> ActionStream:
+    """Return the stream of a runtime.
+
+    Args:
+        config: The runtime's.
+        executor: Gives the actions.
+        limits: The robot's.
+        order: (n,) index of each joint in an action.
+        step_ns: Length of a control step [ns].
+    """
+    speed = config.max_action_speed
+    return ActionStream(
+        executor,
+        ActionReference(step_time=step_ns * 1e-9, command=config.command, interpolation=config.interpolation),
+        order=order,
+        step_ns=step_ns,
+        max_speed=None if speed is None else speed * limits.velocity,
+        velocities=config.command == "velocity",
+    )

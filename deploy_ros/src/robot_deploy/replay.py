@@ -17,7 +17,7 @@ from robot_datasets.errors import UserError, unknown_name
 from robot_deploy.runtime import Runtime
 from robot_deploy.runtime_config import Tick
 
-INPUTS = ("sample", "chunk", "infer_failed", "track", "publishers", "command", "tick")
+INPUTS = ("sample", "chunk", "unusable", "infer_failed", "track", "publishers", "command", "tick")
 """The methods of a runtime that change it."""
 
 
@@ -85,6 +85,8 @@ def tick_digest(ticks: Sequence[Tick]) -> str:
         if tick.request is not None:
             for name in sorted(tick.request.window.arrays):
                 digest.update(name.encode() + tick.request.window.arrays[name].tobytes())
+            for name in sorted(tick.request.window.frames):
+                digest.update(name.encode() + b"".join(tick.request.window.frames[name]))
         if tick.trajectory is not None:
             digest.update(str(tick.trajectory.start_ns).encode())
             for array in (

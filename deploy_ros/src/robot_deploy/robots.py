@@ -53,7 +53,7 @@ class RobotConfig:
         jerk: Jerk limits; nothing else holds them.
         kinematics: Arm of `robot_datasets.kinematics` for the workspace; its joints come first.
         workspace: Box of the tool, or none.
-        position_margin: Distance kept from the position limits [rad or m].
+        position_margin: Distance kept from the position limits [rad or m], for all joints or one for each.
         velocity_scale: Share of the velocity limits that is used, in (0, 1].
     """
 
@@ -67,7 +67,7 @@ class RobotConfig:
     jerk: tuple[float, ...] = ()
     kinematics: str | None = None
     workspace: WorkspaceConfig | None = None
-    position_margin: float = 0.1
+    position_margin: float | tuple[float, ...] = 0.1
     velocity_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -75,6 +75,12 @@ class RobotConfig:
             numbers = getattr(self, name)
             if numbers and len(numbers) != len(self.joints):
                 raise ConfigError(f"robot.{name}: {len(numbers)} numbers for {len(self.joints)} joints")
+        margin = self.position_margin
+        if isinstance(margin, (list, tuple)):
+            object.__setattr__(self, "position_margin", tuple(margin))
+        for number in (margin,) if isinstance(margin, (int, float)) else margin:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                raise ConfigError(f"robot.position_margin: {margin!r}; expected a number, or one per joint")
         if self.workspace is not None and self.kinematics is None:
             raise ConfigError(
                 "robot.workspace: needs robot.kinematics, an arm whose forward kinematics are known"

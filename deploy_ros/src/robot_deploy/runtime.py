@@ -19,12 +19,11 @@ import numpy as np
 
 from robot_datasets.errors import UserError
 from robot_datasets.mapping import ConfigError
-from robot_deploy.action_stream import ActionStream
+from robot_deploy.action_stream import build_stream
 from robot_deploy.motion.limits import LimitsError, MotionLimits, in_order_of
-from robot_deploy.motion.reference import ActionReference
 from robot_deploy.motion.rules import N_RULES, RULE_NAMES, Rule
 from robot_deploy.motion.safety_filter import SafetyFilter
-from robot_deploy.motion.tracking import Target
+from robot_deploy.motion.tracking import Target, TrackedJoints
 from robot_deploy.motion.trajectory import CommittedPlan
 from robot_deploy.motion.workspace import Workspace
 from robot_deploy.observation.rings import Decoder, Reason, SampleRing
@@ -40,6 +39,8 @@ class Runtime:
     """Ties rings, executor, filter and trajectory together; see the module docstring.
 
     Attributes:
+        feedback: Name of the source of measured positions.
+        shadows: Whether nothing is ever sent to the robot.
         machine: The states; read it, but change it with `command` only.
         safety: The filter, with its counts.
         late_chunks: Chunks that were no longer wanted when they came.
@@ -53,6 +54,7 @@ class Runtime:
         *,
         workspace: Workspace | None = None,
         decode: Decoder | None = None,
+        encoded: bool = False,
     ) -> None:
         """Check that everything fits, and be idle.
 
@@ -62,24 +64,26 @@ class Runtime:
             limits: The robot's; its joints are commanded in this order.
             workspace: Where the tool may be.
             decode: From an image source's payload to (H, W, C) uint8.
+            encoded: Hand out images as they came; who decodes them says with `unusable` what is wrong.
 
         Raises:
             ConfigError: A feature, joint or executor does not fit; the message says which.
         """
-        self._config, self._limits = config, limits
+        self._config, self._limits, self.feedback = config, limits, config.feedback
+        self.shadows = config.mode in ("dry_run", "shadow")
         self._period_ns = round(1e9 / config.command_rate)
         step_ns = round(1e9 / spec.fps)
         if step_ns < self._period_ns:
             raise ConfigError(
-                f"command_rate {config.command_rate:g} Hz is below the policy's {spec.fps:g} Hz; "
-                "command at least as fast"
+                f"command_rate {config.command_rate:g} Hz is below the policy's {spec.fps:g} Hz"
             )
         self._rings = {name: SampleRing(source) for name, source in config.sources.items()}
-        self._builder = WindowBuilder(spec, self._rings, config.features, decode=decode)
+        self._builder = WindowBuilder(spec, self._rings, config.features, decode=decode, encoded=encoded)
         self._feedback = self._rings[config.feedback]
         try:
-            names = spec.action.names or limits.names
-            action_order = in_order_of(names, limits.names, what="the policy's action")
+            action_order = in_order_of(
+                spec.action.names or limits.names, limits.names, what="the policy's action"
+            )
             self._feedback_order = (
                 None
                 if config.command == "velocity"
@@ -97,24 +101,13 @@ class Runtime:
             jerk_share=config.jerk_share,
         )
         self._plan = CommittedPlan(self.safety, period_ns=self._period_ns, lead=config.lead)
-        speed = config.max_action_speed
-        self._stream = ActionStream(
-            self._executor,
-            ActionReference(
-                step_time=step_ns * 1e-9, command=config.command, interpolation=config.interpolation
-            ),
-            order=action_order,
-            step_ns=step_ns,
-            max_speed=None if speed is None else speed * limits.velocity,
-            velocities=config.command == "velocity",
-        )
+        self._stream = build_stream(config, self._executor, limits, order=action_order, step_ns=step_ns)
         self._dogs = Watchdogs(config.watchdogs, period_ns=self._period_ns)
         self.machine = StateMachine()
         self.machine.send(Event.CONFIGURE)
         self.late_chunks = 0
-        self._started, self._cut, self._anchor = False, False, False
-        self._ticket = 0
-        self._track: tuple[int, np.ndarray] | None = None
+        self._started, self._cut, self._anchor, self._ticket = False, False, False, 0
+        self._track = TrackedJoints(len(limits), config.watchdogs.feedback_age_ms)
         self._leave_policy()
 
     # What comes in.
@@ -134,7 +127,7 @@ class Runtime:
             self.late_chunks += 1
             return
         step = self._open[2]
-        self._open = None
+        self._open, self._unbuilt, self._unbuilt_since = None, [], None
         try:
             self._executor.push(chunk, computed_for_step=step)
         except ValueError as error:
@@ -142,13 +135,19 @@ class Runtime:
             return
         self._fresh_chunk = True
 
+    def unusable(self, problems: Sequence[Problem], *, ticket: int) -> None:
+        """The inference could not use what it was given, e.g. a black image: as if there had been no window."""
+        if self._open is not None and ticket == self._open[0]:
+            self._unbuilt, self._unbuilt_since = list(problems), self._unbuilt_since or self._last_ns
+            self._open = None
+
     def infer_failed(self, reason: str) -> None:
         """The inference raised, or its process is gone: a fault."""
         self._fault(f"inference: {reason}")
 
     def track(self, positions: np.ndarray, *, now_ns: int) -> None:
         """Take the joint positions (n,) of a twin or of a person's leader arm, in the order of the limits."""
-        self._track = (now_ns, np.array(positions, dtype=np.float64))
+        self._track.take(positions, now_ns)
 
     def publishers(self, count: int) -> None:
         """Say how many publishers the command topic has, this one included."""
@@ -172,7 +171,7 @@ class Runtime:
             self._executor.reset()
             self._leave_policy()
             self._dogs.forget()
-            self._track = None
+            self._track.forget()
         elif event is Event.RESET:
             self._started = False
         elif event in (Event.PAUSE, Event.STOP):
@@ -180,6 +179,22 @@ class Runtime:
         elif before is State.PAUSED:  # a person may have moved the robot by hand meanwhile
             self._anchor = True
         return state
+
+    def problems(self, clock_ns: int) -> list[Problem]:
+        """What is wrong with the observations, in any state."""
+        return self._builder.problems(clock_ns)
+
+    @property
+    def measured(self) -> np.ndarray | None:
+        """(n,) newest measured positions; None without any, or where velocities are commanded."""
+        if self._feedback.newest_ns is None or self._feedback_order is None:
+            return None  # velocities: positions are relative to the start
+        return np.asarray(self._feedback.newest)[self._feedback_order]
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is commanded to move."""
+        return not self._started or self._plan.at_rest
 
     # What comes out.
 
@@ -208,9 +223,7 @@ class Runtime:
                 self._fault(wrong)
         if not self._started and not self._begin(measured, now_ns):
             return self._result(measured, ())
-        if (
-            not forwards and now_ns < self._last_ns
-        ):  # time went back: the fault above stands, and the plan waits
+        if not forwards and now_ns < self._last_ns:  # the fault above stands, and the plan waits
             return self._result(measured, ())
         self._last_ns = now_ns
         problems = self._observe(now_ns, clock_ns)
@@ -251,11 +264,7 @@ class Runtime:
 
     def _measured(self, clock_ns: int) -> tuple[np.ndarray | None, int | None]:
         newest = self._feedback.newest_ns
-        if newest is None:
-            return None, None
-        if self._feedback_order is None:  # velocities: positions are relative to the start
-            return None, clock_ns - newest
-        return np.asarray(self._feedback.newest)[self._feedback_order], clock_ns - newest
+        return (None, None) if newest is None else (self.measured, clock_ns - newest)
 
     def _begin(self, measured: np.ndarray | None, now_ns: int) -> bool:
         if self._feedback_order is None:
@@ -304,7 +313,7 @@ class Runtime:
             state = self.machine.state
             target = None
             if not brake and (state in HUMAN_STATES or (state is State.AUTONOMOUS and mode == "tracker")):
-                target = self._tracked(now_ns)
+                target = self._track.target(now_ns)
             elif not brake and state is State.AUTONOMOUS:
                 target = self._next_target(now_ns)
             compared = None
@@ -326,7 +335,7 @@ class Runtime:
             self._begin(measured, now_ns)
             return
         if self._config.mode == "tracker":
-            target = self._tracked(now_ns)
+            target = self._track.target(now_ns)
             if target is None or target.position is None:
                 return
             gap = float(np.max(np.abs(target.position[0] - self._plan.commanded)))
@@ -342,15 +351,6 @@ class Runtime:
         if measured is None:
             return False
         return bool(np.max(np.abs(measured - self._plan.commanded)) > self._config.start_tolerance)
-
-    def _tracked(self, now_ns: int) -> Target | None:
-        if self._track is None:
-            return None
-        since, positions = self._track
-        if now_ns - since > self._config.watchdogs.feedback_age_ms * 1_000_000:
-            return None
-        zero = np.zeros((1, len(self._limits)))
-        return Target(positions[None], zero, zero)
 
     def _next_target(self, now_ns: int) -> Target | None:
         """The target of the knot after the head; None brakes, because the plan has no action for it."""
@@ -373,7 +373,8 @@ class Runtime:
         if isinstance(window, list):  # the plan goes on meanwhile; the patience is that for observations
             self._unbuilt, self._unbuilt_since = window, self._unbuilt_since or now_ns
             return None
-        self._unbuilt, self._unbuilt_since = [], None
+        if not window.frames:  # otherwise its reader says whether it is good
+            self._unbuilt, self._unbuilt_since = [], None
         self._ticket += 1
         self._open = (self._ticket, now_ns, self._executor.step)
         return ChunkRequest(ticket=self._ticket, window=window, continuation=self._executor.continuation())

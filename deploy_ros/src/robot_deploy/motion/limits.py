@@ -99,18 +99,22 @@ class MotionLimits:
             jerk=self.jerk * jerk,
         )
 
-    def shrunk(self, margin: float) -> MotionLimits:
+    def shrunk(self, margin: float | Sequence[float]) -> MotionLimits:
         """Return these limits with the position range narrower by `margin` [rad or m] at both ends.
 
+        Args:
+            margin: For all joints, or one number per joint.
+
         Raises:
-            LimitsError: `margin` is negative or leaves no range.
+            LimitsError: A margin is negative, there is not one per joint, or one leaves no range.
         """
-        if not (np.isfinite(margin) and margin >= 0.0):
-            raise LimitsError(f"position margin {margin:g}; expected 0 or more")
+        margins = np.array(margin, dtype=np.float64)
+        if margins.shape not in ((), self.lower.shape) or not np.all(np.isfinite(margins) & (margins >= 0.0)):
+            raise LimitsError(f"position margin {margin}; expected 0 or more, for all joints or one for each")
         return MotionLimits(
             names=self.names,
-            lower=self.lower + margin,
-            upper=self.upper - margin,
+            lower=self.lower + margins,
+            upper=self.upper - margins,
             velocity=self.velocity,
             acceleration=self.acceleration,
             jerk=self.jerk,

@@ -107,3 +107,31 @@ def tamed(target: Target, finite: np.ndarray, position: np.ndarray) -> Target:
         bounded(np.where(finite, target.velocity, zero), -_HUGE, _HUGE),
         bounded(np.where(finite, target.acceleration, zero), -_HUGE, _HUGE),
     )
+
+
+class TrackedJoints:
+    """The joints of a twin or of a person's leader arm, as targets as long as they are fresh."""
+
+    def __init__(self, joints: int, max_age_ms: float) -> None:
+        """Know nothing yet.
+
+        Args:
+            joints: How many n.
+            max_age_ms: Older positions are none [ms].
+        """
+        self._rest, self._max_age_ns = np.zeros((1, joints)), max_age_ms * 1e6
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the last positions."""
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def take(self, positions: np.ndarray, now_ns: int) -> None:
+        """Take positions (n,) [rad or m] that came at a monotonic time [ns]."""
+        self._last = (now_ns, np.array(positions, dtype=np.float64))
+
+    def target(self, now_ns: int) -> Target | None:
+        """The target (1, n), or None if there is none that is fresh."""
+        if self._last is None or now_ns - self._last[0] > self._max_age_ns:
+            return None
+        return Target(self._last[1][None], self._rest, self._rest)

@@ -8,14 +8,14 @@ ever made up: not zeros, not the first sample, not a repeated one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from robot_datasets.errors import unknown_name
 from robot_datasets.features import is_image
 from robot_datasets.mapping import ConfigError
-from robot_datasets.resampling import LATEST_BEFORE, LINEAR, SLERP, ResamplingError, resample
+from robot_datasets.resampling import LATEST_BEFORE, LINEAR, SLERP, ResamplingError, resample, step_times_ns
 from robot_deploy.observation.rings import Decoder, Reason, SampleRing
 from robot_policies.spec import PolicySpec
 
@@ -44,13 +44,17 @@ class Window:
 
     Attributes:
         arrays: Feature name -> (T_o, ...): float32 states; images (T_o, H, W, C) uint8.
+        frames: Image features that are left encoded for another process to decode: T_o frames each.
         time_ns: Time of the last step, in the clock of the stamps [ns].
+        steps_ns: Times of all steps, (T_o,) int64 [ns].
         ages_ms: Source -> age of its newest sample when the window was made [ms].
     """
 
     arrays: Mapping[str, np.ndarray]
     time_ns: int
     ages_ms: Mapping[str, float]
+    frames: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    steps_ns: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,7 @@ class WindowBuilder:
         features: Mapping[str, tuple[FeatureSource, ...]],
         *,
         decode: Decoder | None = None,
+        encoded: bool = False,
     ) -> None:
         """Check that the features can be built.
 
@@ -79,11 +84,14 @@ class WindowBuilder:
             rings: The sources' rings, by name.
             features: For every feature of the policy, the parts that are concatenated to it.
             decode: From an image source's payload to (H, W, C) uint8.
+            encoded: Leave images as they are, in `Window.frames`; their reader then checks size and contrast.
 
         Raises:
             ConfigError: A feature is missing, or its parts do not give its components in its order.
         """
         self._spec, self._rings, self._features, self._decode = spec, rings, features, decode
+        self._offsets_ns = step_times_ns(np.arange(1 - spec.n_obs_steps, 1), spec.fps)
+        self._encoded = {name for name in spec.observation if encoded and is_image(name)}
         for name, feature in spec.observation.items():
             if name not in features:
                 raise ConfigError(f"features: {unknown_name('observation', name, features)}")
@@ -124,17 +132,20 @@ class WindowBuilder:
             return problems
         newest = {source: self._rings[source].newest_ns or 0 for source in self._used}
         end_ns = min(newest.values())
-        clock = np.arange(1 - self._spec.n_obs_steps, 1) / self._spec.fps
+        clock = end_ns + self._offsets_ns
         values: dict[str, np.ndarray] = {}
+        frames: dict[str, tuple[bytes, ...]] = {}
         for source in self._used:
-            made = self._resampled(source, end_ns, clock)
+            made = self._resampled(source, clock)
             if isinstance(made, Problem):
                 problems.append(made)
+            elif isinstance(made, tuple):
+                frames[source] = made
             else:
                 values[source] = made
         if problems:
             return problems
-        arrays = {name: self._assembled(name, values) for name in self._spec.observation}
+        arrays = {n: self._assembled(n, values) for n in self._spec.observation if n not in self._encoded}
         for name, array in arrays.items():
             want = (self._spec.n_obs_steps, *self._spec.observation[name].shape)
             if any(w and w != h for w, h in zip(want, array.shape, strict=True)):
@@ -143,7 +154,8 @@ class WindowBuilder:
                     Problem(source=source, reason=Reason.WRONG_SIZE, detail=f"{array.shape}, expected {want}")
                 )
         ages = {source: (now_ns - newest[source]) * 1e-6 for source in self._used}
-        return problems or Window(arrays=arrays, time_ns=end_ns, ages_ms=ages)
+        left = {name: frames[self._features[name][0].source] for name in self._encoded}
+        return problems or Window(arrays=arrays, time_ns=end_ns, ages_ms=ages, frames=left, steps_ns=clock)
 
     def problems(self, now_ns: int) -> list[Problem]:
         """What is wrong with the sources now; cheap enough for every command period.
@@ -167,15 +179,15 @@ class WindowBuilder:
             return Problem(source=source, reason=Reason.FROZEN, detail=detail)
         return None
 
-    def _resampled(self, source: str, end_ns: int, clock: np.ndarray) -> np.ndarray | Problem:
+    def _resampled(self, source: str, clock: np.ndarray) -> np.ndarray | tuple[bytes, ...] | Problem:
         ring = self._rings[source]
-        times_ns, payloads = ring.samples()
-        times = (times_ns - end_ns) * 1e-9
+        times, payloads = ring.samples()
         gap = ring.config.max_gap_ms * 1e-3
         try:
             if ring.config.kind == "image":
                 rows, _ = resample(times, np.arange(len(times)), clock, policy=LATEST_BEFORE, max_age=gap)
-                return self._decoded(source, [payloads[row] for row in rows])
+                chosen = [payloads[row] for row in rows]
+                return self._decoded(source, chosen) if not self._encoded else tuple(map(_as_bytes, chosen))
             numbers = np.stack([np.asarray(p, dtype=np.float64) for p in payloads])
             if ring.config.kind == "state":
                 return resample(times, numbers, clock, policy=LINEAR, max_age=gap)[0]
@@ -213,6 +225,11 @@ class WindowBuilder:
                 array = array[:, [config.names.index(name) for name in part.names]]
             parts.append(array)
         return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _as_bytes(payload: object) -> bytes:
+    assert isinstance(payload, (bytes, bytearray, memoryview))
+    return bytes(payload)
 
 
 def _refusals(ring: SampleRing, before: str = "") -> str:
