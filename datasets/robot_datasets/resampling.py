@@ -1,8 +1,10 @@
 """Samples taken at their own times, brought to one clock: the only place where streams of different rates meet.
 
-All times are float64 seconds on one time axis. Seconds since 1970 leave a resolution of 0.2 us; subtract the
-start first. Nothing is extrapolated and nothing is made up: a clock step for which a stream has no sample that
-is recent enough is an error, and `sample_age` tells beforehand which steps these are.
+Times are float64 seconds, or int64 nanoseconds, on one time axis; samples and clock alike. Seconds since 1970 leave a
+resolution of 0.2 us; subtract the start first. Nanoseconds are exact, so the same samples and steps give the same
+values to the bit, whatever the axis begins with: what a robot saw is what its recording is converted to. Nothing is
+extrapolated and nothing is made up: a clock step for which a stream has no sample that is recent enough is an error,
+and `sample_age` tells beforehand which steps these are.
 
 =================  ====================================================  =====================================
 policy             value at clock time c                                 age
@@ -58,12 +60,32 @@ def uniform_clock(start: float, end: float, rate: float) -> np.ndarray:
     return start + np.arange(max(0, n_steps)) / rate
 
 
+def uniform_clock_ns(start: int, end: int, rate: float) -> np.ndarray:
+    """`uniform_clock` in whole nanoseconds: (K,) int64 [ns], each step rounded for itself.
+
+    Args:
+        start: First time [ns].
+        end: No time is later than this [ns].
+        rate: Steps per second [Hz].
+
+    Raises:
+        ResamplingError: `rate` is not positive.
+    """
+    clock = start + step_times_ns(np.arange(len(uniform_clock(0.0, (end - start) * 1e-9, rate)) + 1), rate)
+    return clock[clock <= end]
+
+
+def step_times_ns(steps: np.ndarray, rate: float) -> np.ndarray:
+    """Return when steps (K,) of a rate [Hz] are, relative to step 0: (K,) int64 [ns]."""
+    return np.rint(np.asarray(steps) * (1e9 / rate)).astype(np.int64)
+
+
 def latest_before(times: np.ndarray, clock: np.ndarray) -> np.ndarray:
     """Return the index of the last sample at or before each clock time.
 
     Args:
-        times: (N,) non-decreasing sample times [s].
-        clock: (K,) times asked for [s], in any order.
+        times: (N,) non-decreasing sample times, float64 [s] or int64 [ns].
+        clock: (K,) times asked for, in the same unit, in any order.
 
     Returns:
         (K,) int64; -1 where there is no sample yet. Of samples of equal time, the last.
@@ -93,8 +115,8 @@ def sample_age(times: np.ndarray, clock: np.ndarray, policy: str) -> np.ndarray:
     """Return how far the samples behind each value lie from its clock time, by the table above.
 
     Args:
-        times: (N,) non-decreasing sample times [s].
-        clock: (K,) times asked for [s].
+        times: (N,) non-decreasing sample times, float64 [s] or int64 [ns].
+        clock: (K,) times asked for, in the same unit.
         policy: One of `POLICIES`.
 
     Returns:
@@ -108,15 +130,20 @@ def sample_age(times: np.ndarray, clock: np.ndarray, policy: str) -> np.ndarray:
     return np.maximum(_distance(times, before, clock), _distance(times, after, clock))
 
 
+def seconds(times: np.ndarray) -> np.ndarray:
+    """Return times or differences of times, int64 [ns] or float64 [s], in seconds."""
+    return times * 1e-9 if times.dtype.kind == "i" else times
+
+
 def resample(
     times: np.ndarray, values: np.ndarray, clock: np.ndarray, *, policy: str, max_age: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring samples to a clock.
 
     Args:
-        times: (N,) non-decreasing sample times [s].
+        times: (N,) non-decreasing sample times, float64 [s] or int64 [ns].
         values: (N, ...) samples; for ``slerp`` (N, ..., 4) quaternions in either order of components.
-        clock: (K,) times asked for [s].
+        clock: (K,) times asked for, in the same unit.
         policy: One of `POLICIES`.
         max_age: Largest age allowed [s]; see `sample_age`.
 
@@ -137,7 +164,8 @@ def resample(
         first = stale[0]
         found = f"is {age[first]:.3f} s away" if np.isfinite(age[first]) else "does not exist"
         raise ResamplingError(
-            f"{len(stale)} of {len(clock)} clock steps have no usable sample; at step {first} ({clock[first]:.3f} s) "
+            f"{len(stale)} of {len(clock)} clock steps have no usable sample; at step {first} "
+            f"({float(seconds(np.asarray(clock))[first]):.3f} s) "
             f"the {policy} one {found}, expected within {max_age:g} s"
         )
     if policy in SELECTING:
@@ -149,10 +177,13 @@ def resample(
 
 
 def _checked(times: np.ndarray, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    times, clock = np.asarray(times, dtype=np.float64), np.asarray(clock, dtype=np.float64)
+    times, clock = np.asarray(times), np.asarray(clock)
+    whole = times.dtype == np.int64 and clock.dtype == np.int64
+    if not whole:
+        times, clock = times.astype(np.float64), clock.astype(np.float64)
     if times.ndim != 1 or clock.ndim != 1:
         raise ResamplingError(f"times of shape {times.shape}, clock {clock.shape}; expected one axis each")
-    if not (np.isfinite(times).all() and np.isfinite(clock).all()):
+    if not whole and not (np.isfinite(times).all() and np.isfinite(clock).all()):
         raise ResamplingError("a sample or clock time is NaN or infinite; expected seconds")
     if np.any(times[1:] < times[:-1]):
         row = int(np.flatnonzero(times[1:] < times[:-1])[0]) + 1
@@ -163,7 +194,7 @@ def _checked(times: np.ndarray, clock: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _distance(times: np.ndarray, rows: np.ndarray, clock: np.ndarray) -> np.ndarray:
     if not len(times):
         return np.full(len(clock), np.inf)
-    return np.where(rows >= 0, np.abs(clock - times[rows]), np.inf)
+    return np.where(rows >= 0, seconds(np.abs(clock - times[rows])), np.inf)
 
 
 def _neighbours(

@@ -15,6 +15,7 @@ from robot_datasets.resampling import (
     resample,
     sample_age,
     uniform_clock,
+    uniform_clock_ns,
 )
 
 # Whole and half numbers, so that times coincide often.
@@ -145,3 +146,28 @@ def test_a_clock_needs_a_rate(rate: float) -> None:
     """No rate, no clock."""
     with pytest.raises(ResamplingError, match="positive rate"):
         uniform_clock(0, 1, rate)
+
+
+@pytest.mark.parametrize("policy", ["latest_before", "nearest", "linear"])
+@pytest.mark.parametrize("start", [0, 1_700_000_000_123_456_789])
+def test_whole_nanoseconds_do_not_depend_on_where_the_axis_begins(policy: str, start: int):
+    """The same samples and steps give the same bits, near zero and in ROS time; ages are seconds."""
+    random = np.random.default_rng(0)
+    times = np.cumsum(random.integers(1_000_000, 30_000_000, 50))
+    values, clock = random.normal(size=(50, 3)), random.integers(times[0], times[-1], 40)
+    near, near_age = resample(times, values, clock, policy=policy)
+    far, far_age = resample(times + start, values, clock + start, policy=policy)
+    np.testing.assert_array_equal(far, near)
+    np.testing.assert_array_equal(far_age, near_age)
+    assert 0 <= near_age.min() <= near_age.max() < 0.03
+    with pytest.raises(ResamplingError, match="expected within 0.05 s"):
+        resample(times, values, times[-1:] + 60_000_000, policy="latest_before", max_age=0.05)
+
+
+def test_a_clock_in_whole_nanoseconds_hits_both_ends():
+    """Steps are rounded one by one, so nothing adds up, and no step is beyond the end."""
+    clock = uniform_clock_ns(7, 7 + 1_000_000_000, 30.0)
+    assert len(clock) == 31
+    assert clock[-1] == 7 + 1_000_000_000
+    assert set(np.diff(clock)) == {33_333_333, 33_333_334}
+    assert len(uniform_clock_ns(7, 7 + 999_999_999, 30.0)) == 30
