@@ -169,10 +169,12 @@ def _episode(bag: Bag, types: MessageTypes, place: EpisodePlace, plan: Plan) -> 
             f"{bag.miscounts[0]}; copy the bag again, or take it as it is with --option incomplete=keep"
         )
     reader = EpisodeReader(bag, types, mapping, encoding=plan.options["image_encoding"], complete=not keep)
-    data, frames, warnings = reader.read(place.span)
+    data, frames, segments, warnings = reader.read(place.span)
     warnings += [f"bag: {line}" for line in bag.faults]
     task = plan.options["task"] or _task(bag, types, mapping, place.span)
-    return Episode(place.source_id, data, dict(frames), task, place.success, warnings=warnings)
+    return Episode(
+        place.source_id, data, dict(frames), task, place.success, segments=[*segments], warnings=warnings
+    )
 
 
 def _task(bag: Bag, types: MessageTypes, mapping: BagMap, span: Span) -> str:

@@ -38,6 +38,7 @@ class MapPart:
         policy: How it is brought to the clock, see `robot_datasets.resampling`.
         max_age: Largest age of a sample [s].
         time: ``"header"`` or ``"log"``; empty = the map's.
+        latency: How long after the event the sensor stamps it [s]; subtracted from every time.
     """
 
     topic: str
@@ -50,6 +51,7 @@ class MapPart:
     policy: str = LATEST_BEFORE
     max_age: float = 0.1
     time: str = ""
+    latency: float = 0.0
 
     def as_part(self, size: int, found: tuple[str, ...]) -> Part:
         """Describe the components, of which a message has `size`, called `found` in it."""
@@ -109,6 +111,7 @@ class MapCamera:
         policy: ``nearest`` or ``latest_before``.
         max_age: Largest age of a frame [s].
         time: ``"header"`` or ``"log"``; empty = the map's.
+        latency: How long after the event the camera stamps it [s]; subtracted from every time.
     """
 
     topic: str
@@ -116,6 +119,7 @@ class MapCamera:
     policy: str = LATEST_BEFORE
     max_age: float = 0.2
     time: str = ""
+    latency: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +141,21 @@ class MapText:
 
     topic: str
     field: str = "data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapSegments:
+    """Where a bag says what kind of steps these are, such as who moved the robot.
+
+    Attributes:
+        topic: Each of its messages begins a stretch that lasts until the next one.
+        field: The stretch's tag, a text; nothing is labelled while it is empty.
+        time: ``"header"`` or ``"log"``; empty = the map's.
+    """
+
+    topic: str
+    field: str = "data"
+    time: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +197,7 @@ class BagMap:
         episodes: Where episodes begin and end.
         task: Instruction of all episodes.
         task_from: Where the bag tells the instruction.
+        segments_from: Where it tells the tags of segments.
     """
 
     robot: str
@@ -189,6 +209,7 @@ class BagMap:
     episodes: MapEpisodes = dataclasses.field(default_factory=MapEpisodes)
     task: str = ""
     task_from: MapText | None = None
+    segments_from: MapSegments | None = None
 
     def image_name(self, camera: str) -> str:
         """Return the feature of a camera."""
@@ -272,11 +293,15 @@ def _check(found: BagMap, where: str) -> None:
     if action.parts:
         _check_feature(action, f"{where}: action")
     for name, camera in found.cameras.items():
-        _check_stream(camera.policy, camera.max_age, camera.time, f"{where}: cameras.{name}")
+        _check_stream(camera.policy, camera.max_age, camera.time, camera.latency, f"{where}: cameras.{name}")
         if camera.policy not in SELECTING:
             raise DatasetError(
                 f"{where}: cameras.{name}.policy: frames are taken as they are, by {SELECTING}"
             )
+    if found.segments_from is not None and found.segments_from.time not in ("", *TIMES):
+        raise DatasetError(
+            f"{where}: segments_from.time: {unknown_name('time', found.segments_from.time, TIMES)}"
+        )
     if found.time not in TIMES:
         raise DatasetError(f"{where}: time: {unknown_name('time', found.time, TIMES)}")
     _check_episodes(found.episodes, f"{where}: episodes")
@@ -297,7 +322,7 @@ def _check_feature(feature: MapFeature, where: str) -> None:
         raise DatasetError(f"{where}.dtype: {unknown_name('type', feature.dtype, DTYPES)}")
     for i, part in enumerate(feature.parts):
         place = f"{where}.parts[{i}]"
-        _check_stream(part.policy, part.max_age, part.time, place)
+        _check_stream(part.policy, part.max_age, part.time, part.latency, place)
         if part.columns and (len(part.columns) != 2 or not 0 <= part.columns[0] < part.columns[1]):
             raise DatasetError(f"{place}.columns: {list(part.columns)}; expected [first, one past the last]")
         if part.joints and part.columns:
@@ -309,11 +334,13 @@ def _check_feature(feature: MapFeature, where: str) -> None:
             raise DatasetError(f"{place}.policy: slerp takes the 4 numbers of a quaternion, not {size}")
 
 
-def _check_stream(policy: str, max_age: float, time: str, where: str) -> None:
+def _check_stream(policy: str, max_age: float, time: str, latency: float, where: str) -> None:
     if policy not in POLICIES:
         raise DatasetError(f"{where}.policy: {unknown_name('policy', policy, POLICIES)}")
     if not max_age >= 0:
         raise DatasetError(f"{where}.max_age: {max_age:g}; expected seconds")
+    if not 0 <= latency < 10:
+        raise DatasetError(f"{where}.latency: {latency:g}; expected 0 to 10 seconds")
     if time not in ("", *TIMES):
         raise DatasetError(f"{where}.time: {unknown_name('time', time, TIMES)}")
 

@@ -6,17 +6,18 @@ when they are asked for, one at a time.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from robot_datasets.episode import EpisodeError
+from robot_datasets.episode import EpisodeError, Segment
 from robot_datasets.features import ACTION
 from robot_datasets.importers.rosbag2_bag import Bag
 from robot_datasets.importers.rosbag2_images import frame_of
 from robot_datasets.importers.rosbag2_map import BagMap, MapCamera, MapPart
-from robot_datasets.importers.rosbag2_messages import MessageTypes, by_joint, numbers
+from robot_datasets.importers.rosbag2_messages import MessageTypes, by_joint, numbers, text
 from robot_datasets.importers.rosbag2_storage import BagError, RawMessage
 from robot_datasets.resampling import (
     NEAREST,
@@ -25,13 +26,15 @@ from robot_datasets.resampling import (
     nearest,
     resample,
     sample_age,
-    uniform_clock,
+    seconds,
+    uniform_clock_ns,
 )
 
 _NS = 1e-9
 _CLOCKS_APART = 1.0
 _SLACK_NS = 2_000_000_000
 _JITTER = 0.1
+_CENTURY = 3.2e9  # s
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Span:
 
 @dataclass
 class _Stream:
-    """Samples of one part or camera: `times` [s] after the span's start, in order; frames have no values."""
+    """Samples of one part or camera: `times` [ns] after the span's start, in order; frames have no values."""
 
     source: MapPart | MapCamera
     times: np.ndarray
@@ -54,9 +57,10 @@ class _Stream:
     """Place in the bag of the sample in each row."""
 
     @property
-    def reach(self) -> float:
-        """How long a sample can be used after it was taken [s]."""
-        return self.source.max_age if self.source.policy in SELECTING else 0.0
+    def reach(self) -> int:
+        """How long a sample can be used after it was taken [ns]; for an age of infinity, a century."""
+        age = self.source.max_age if self.source.policy in SELECTING else 0.0
+        return round(min(age, _CENTURY) / _NS)
 
     def is_fresh(self, clock: np.ndarray) -> np.ndarray:
         """Whether there is a sample that is recent enough, for each clock time."""
@@ -85,11 +89,13 @@ class EpisodeReader:
         self._encoding = encoding
         self._complete = complete
 
-    def read(self, span: Span) -> tuple[dict[str, np.ndarray], dict[str, Iterator[bytes]], list[str]]:
+    def read(
+        self, span: Span
+    ) -> tuple[dict[str, np.ndarray], dict[str, Iterator[bytes]], list[Segment], list[str]]:
         """Read one episode.
 
         Returns:
-            Columns, frames, and warnings.
+            Columns, frames, labelled segments, and warnings.
 
         Raises:
             EpisodeError: A topic is silent, too old in between, damaged, or not as the map says.
@@ -109,7 +115,8 @@ class EpisodeReader:
             self._map.image_name(name): self._frames(stream, clock[steps], span)
             for name, stream in zip(self._map.cameras, cameras, strict=True)
         }
-        return data, frames, _jitter(clock) if self._map.clock.topic else []
+        segments = self._segments(clock[steps], span)
+        return data, frames, segments, _jitter(clock) if self._map.clock.topic else []
 
     def clock_rate(self, span: Span) -> float:
         """Return the rate [Hz] of the clock's topic, from the median distance of its messages."""
@@ -125,11 +132,11 @@ class EpisodeReader:
     def _streams(self, span: Span) -> tuple[list[_Stream], list[_Stream], np.ndarray]:
         """Read all topics of the map once; return parts, cameras, and the times of the clock's topic [s]."""
         wanted = [*self._map.parts(), *self._map.cameras.values()]
-        rows: list[list[tuple[float, np.ndarray | None]]] = [[] for _ in wanted]
+        rows: list[list[tuple[int, np.ndarray | None]]] = [[] for _ in wanted]
         by_topic: dict[str, list[int]] = {}
         for i, source in enumerate(wanted):
             by_topic.setdefault(source.topic, []).append(i)
-        ticks: list[float] = []
+        ticks: list[int] = []
         read = dict.fromkeys(self._map.topics(), 0)
         for message in self._messages(list(read), span):
             read[message.topic] += 1
@@ -140,14 +147,16 @@ class EpisodeReader:
                 if isinstance(source, MapPart):
                     decoded = decoded if decoded is not None else self._types.decode(message)
                     value = _part_values(decoded, source)
-                rows[i].append((self._seconds(message, source.time, span), value))
+                time = self._since(message, source.time, span) - round(source.latency / _NS)
+                rows[i].append((time, value))
             if message.topic == self._map.clock.topic:
-                ticks.append(self._seconds(message, "", span))
+                ticks.append(self._since(message, "", span))
         self._check_counts(read, span)
         streams = [_sorted(source, samples) for source, samples in zip(wanted, rows, strict=True)]
         n_parts = len(self._map.parts())
-        end = (span.end - span.start) * _NS
-        inside = np.unique([t for t in ticks if 0 <= t <= end] if not span.whole else ticks)
+        end = span.end - span.start
+        chosen = [t for t in ticks if 0 <= t <= end] if not span.whole else ticks
+        inside = np.unique(np.array(chosen, dtype=np.int64))
         return streams[:n_parts], streams[n_parts:], inside
 
     def _messages(self, topics: Sequence[str], span: Span) -> Iterator[RawMessage]:
@@ -163,7 +172,11 @@ class EpisodeReader:
 
     def _margin(self, topic: str, span: Span) -> int:
         """Return how long before and after a span a topic's messages can matter [ns]."""
-        ages = [s.max_age for s in (*self._map.parts(), *self._map.cameras.values()) if s.topic == topic]
+        ages = [
+            s.max_age + s.latency
+            for s in (*self._map.parts(), *self._map.cameras.values())
+            if s.topic == topic
+        ]
         first, last = self._bag.time_span or (span.start, span.end)
         return int(min(max(ages, default=0.0) / _NS + _SLACK_NS, last - first))
 
@@ -197,7 +210,7 @@ class EpisodeReader:
     def _clock(
         self, parts: Sequence[_Stream], cameras: Sequence[_Stream], ticks: np.ndarray, span: Span
     ) -> np.ndarray:
-        """Return the steps [s]: all those from the first to the last at which every stream is fresh enough.
+        """Return the steps [ns]: all those from the first to the last at which every stream is fresh enough.
 
         Raises:
             EpisodeError: Some stream is not in between.
@@ -216,7 +229,7 @@ class EpisodeReader:
             if len(gaps):
                 raise EpisodeError(
                     f"{stream.source.topic} is silent at {len(gaps)} of {inside.stop - inside.start} steps, first "
-                    f"{clock[gaps[0]]:.3f} s after the beginning, for longer than max_age "
+                    f"{clock[gaps[0]] * _NS:.3f} s after the beginning, for longer than max_age "
                     f"{stream.source.max_age:g} s; raise it, or cut the bag there"
                 )
         return clock[inside]
@@ -229,8 +242,8 @@ class EpisodeReader:
         start = max(max(begins), min(s.times[0] for s in streams))
         end = min(min(ends), max(s.times[-1] for s in streams))
         if not span.whole:
-            start, end = max(start, 0.0), min(end, (span.end - span.start) * _NS)
-        return uniform_clock(float(start), float(end), self._map.clock.rate)
+            start, end = max(start, 0), min(end, span.end - span.start)
+        return uniform_clock_ns(int(start), int(end), self._map.clock.rate)
 
     def _values(self, stream: _Stream, clock: np.ndarray) -> np.ndarray:
         assert stream.values is not None
@@ -275,10 +288,25 @@ class EpisodeReader:
                 return
         raise BagError(f"{camera.topic} ended after {step} of {len(wanted)} frames; the file has changed")
 
-    def _seconds(self, message: RawMessage, time: str, span: Span) -> float:
-        """Return a message's time [s] after the beginning of the span, as `time` or the map says."""
+    def _segments(self, clock: np.ndarray, span: Span) -> list[Segment]:
+        """Return the stretches of equal tags, in steps of the clock."""
+        told = self._map.segments_from
+        if told is None or told.topic not in self._bag.topics:
+            return []
+        marks: list[tuple[int, str]] = []
+        for message in self._bag.messages([told.topic], 0, span.end):
+            tag = text(self._types.decode(message), told.field, told.topic)
+            marks.append((self._since(message, told.time, span), tag))
+        marks.sort(key=lambda mark: mark[0])
+        rows = latest_before(np.array([time for time, _ in marks], dtype=np.int64), clock)
+        tags = [marks[row][1] if row >= 0 else "" for row in rows]
+        edges = [0, *(k for k in range(1, len(tags)) if tags[k] != tags[k - 1]), len(tags)]
+        return [Segment(a, b, tags[a]) for a, b in itertools.pairwise(edges) if tags[a]]
+
+    def _since(self, message: RawMessage, time: str, span: Span) -> int:
+        """Return a message's time [ns] after the beginning of the span, as `time` or the map says."""
         kind = time or self._map.time
-        return (self._time(message, kind) - span.start) * _NS
+        return self._time(message, kind) - span.start
 
     def _time(self, message: RawMessage, kind: str) -> int:
         if kind == "log":
@@ -314,9 +342,9 @@ def _part_values(message: object, part: MapPart) -> np.ndarray:
     return values[first:end]
 
 
-def _sorted(source: MapPart | MapCamera, samples: list[tuple[float, np.ndarray | None]]) -> _Stream:
+def _sorted(source: MapPart | MapCamera, samples: list[tuple[int, np.ndarray | None]]) -> _Stream:
     """Bring samples into the order of their times; those of equal time stay as they were."""
-    times = np.array([time for time, _ in samples])
+    times = np.array([time for time, _ in samples], dtype=np.int64)
     order = np.argsort(times, kind="stable")
     values = None
     if isinstance(source, MapPart):
@@ -342,7 +370,7 @@ def _worst(streams: Sequence[_Stream], fresh: Sequence[np.ndarray]) -> str:
 
 
 def _jitter(clock: np.ndarray) -> list[str]:
-    gaps = np.diff(clock)
+    gaps = seconds(np.diff(clock))
     typical = float(np.median(gaps))
     odd = int(np.sum(np.abs(gaps - typical) > _JITTER * typical))
     if not odd:

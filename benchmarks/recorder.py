@@ -1,0 +1,182 @@
+"""Does the recorder lose anything? Two cameras and joint states over real DDS, counted message by message.
+
+    python benchmarks/recorder.py --minutes 10           # then: what was published is in the bag, every message
+    python benchmarks/recorder.py --minutes 0.5 --kill   # SIGKILL in the middle: how much is recovered
+
+One process publishes (JPEG-sized frames at 30 Hz per camera, joint states at 100 Hz, each with its number), another one
+is the recorder node. Exit status 1 if a message is missing, twice, or out of order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FRAME_BYTES = 25_000
+TOPICS = {
+    "/camera_a/compressed": ("sensor_msgs/msg/CompressedImage", 30.0),
+    "/camera_b/compressed": ("sensor_msgs/msg/CompressedImage", 30.0),
+    "/joint_states": ("sensor_msgs/msg/JointState", 100.0),
+}
+ALL_TIME = (0, 1 << 63)
+
+
+def publish(seconds: float, report: Path) -> None:
+    """Publish numbered messages until the time is over; write how many, and when each left."""
+    import rclpy
+    from rclpy.node import Node
+    from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+    from robot_deploy.nodes.message_types import message_class
+    from robot_deploy.nodes.stamps import from_ns
+
+    rclpy.init()
+    node = Node("sensors")
+    profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=30, reliability=ReliabilityPolicy.RELIABLE)
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, FRAME_BYTES, dtype=np.uint8).tobytes() for _ in range(16)]
+    publishers, sent, last = {}, dict.fromkeys(TOPICS, 0), {}
+    for topic, (kind, _) in TOPICS.items():
+        publishers[topic] = node.create_publisher(message_class(kind), topic, profile)
+    until = time.monotonic() + 15
+    while time.monotonic() < until and any(p.get_subscription_count() < 1 for p in publishers.values()):
+        rclpy.spin_once(node, timeout_sec=0.1)
+    time.sleep(1.5)  # the recorder looks for reliable publishers twice a second
+    due = {topic: time.monotonic() for topic in TOPICS}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        topic = min(due, key=lambda name: due[name])
+        wait = due[topic] - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        kind, rate = TOPICS[topic]
+        message: Any = message_class(kind)()
+        message.header.stamp = from_ns(time.time_ns())
+        message.header.frame_id = str(sent[topic])
+        if kind.endswith("CompressedImage"):
+            message.format = "jpeg"
+            message.data.frombytes(frames[sent[topic] % len(frames)])
+        else:
+            message.name = [f"joint{i}" for i in range(7)]
+            message.position = [float(sent[topic])] * 7
+        publishers[topic].publish(message)
+        last[topic] = time.time_ns()
+        sent[topic] += 1
+        due[topic] += 1.0 / rate
+    report.write_text(json.dumps({"sent": sent, "last_ns": last}))
+    time.sleep(2.0)
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def numbers_in(folder: Path) -> tuple[dict[str, list[int]], dict[str, int], list[str]]:
+    """Numbers of the messages in a bag, when the last of each topic was received, and the bag's faults."""
+    from robot_datasets.importers.rosbag2_bag import Bag, find_bags
+    from robot_datasets.importers.rosbag2_messages import MessageTypes
+
+    numbers: dict[str, list[int]] = {topic: [] for topic in TOPICS}
+    last: dict[str, int] = {}
+    with Bag(find_bags(folder)[0]) as bag:
+        types = MessageTypes(bag.topics)
+        for message in bag.messages(list(TOPICS), *ALL_TIME):
+            numbers[message.topic].append(int(types.decode(message).header.frame_id))
+            last[message.topic] = message.time
+        return numbers, last, bag.faults
+
+
+def run(minutes: float, *, kill: bool, home: Path) -> int:
+    """Record, stop or kill, and count."""
+    from robot_deploy.nodes.environment import child_environment
+    from robot_deploy.nodes.isolation import own_domain
+
+    bags, report = home / "bags", home / "report.json"
+    names = [f"{topic}:{kind}" for topic, (kind, _) in TOPICS.items()]
+    with own_domain() as variables:
+        environment = child_environment(variables)
+        recorder = subprocess.Popen(
+            [sys.executable, "-m", "robot_deploy.nodes.recorder_node", "--ros-args", "-p", f"folder:={bags}",
+             "-p", f"topics:={json.dumps(names)}"],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        sensors = subprocess.Popen(
+            [sys.executable, __file__, "--publish", str(60.0 * minutes), "--report", str(report)],
+            env=environment,
+        )
+        killed_ns = 0
+        try:
+            if kill:
+                deadline = time.monotonic() + 60
+                while not list(bags.glob("*/*.mcap")) and time.monotonic() < deadline:
+                    time.sleep(0.2)
+                time.sleep(60.0 * minutes * 0.6)
+                os.kill(recorder.pid, signal.SIGKILL)
+                killed_ns = time.time_ns()
+            sensors.wait(timeout=60.0 * minutes + 120)
+            if not kill:
+                recorder.send_signal(signal.SIGINT)
+            _, said = recorder.communicate(timeout=60)
+        finally:
+            for process in (recorder, sensors):
+                if process.poll() is None:
+                    process.kill()
+    folder = next(bags.iterdir())
+    return judge(folder, json.loads(report.read_text()), killed_ns, said or "", home)
+
+
+def judge(folder: Path, published: dict[str, Any], killed_ns: int, said: str, home: Path) -> int:
+    """Compare what was published with what is in the bag; return the exit status."""
+    from robot_deploy.recording.recovery import recover
+
+    if killed_ns:
+        found = recover(folder, home / "recovered")
+        print(
+            f"killed; read {found.read_bytes} of {found.file_bytes} bytes; {found.ending or 'nothing cut off'}"
+        )
+        folder = home / "recovered"
+    numbers, last, faults = numbers_in(folder)
+    bad = list(faults)
+    for topic, found_numbers in numbers.items():
+        first = found_numbers[0] if found_numbers else 0
+        whole = found_numbers == list(range(first, first + len(found_numbers)))
+        wanted = published["sent"][topic]
+        if not whole or first != 0 or (not killed_ns and len(found_numbers) != wanted):
+            bad.append(f"{topic}: first {first}, in order {whole}, {len(found_numbers)} of {wanted}")
+        lost = f"; up to {1e-9 * (killed_ns - last[topic]):.2f} s before the kill" if killed_ns else ""
+        print(f"{topic}: {len(found_numbers)} of {wanted} messages{'' if killed_ns else ' published'}{lost}")
+    size = sum(path.stat().st_size for path in folder.glob("*.mcap"))
+    print(
+        f"{size / 1e6:.1f} MB; recorder said: {said.strip().splitlines()[-1] if said.strip() else 'nothing'}"
+    )
+    print("FAILED: " + "; ".join(bad) if bad else "every message once, in order")
+    return 1 if bad else 0
+
+
+def main() -> int:
+    """Run the benchmark, or one of its processes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--kill", action="store_true", help="SIGKILL the recorder after 60 %% of the time")
+    parser.add_argument("--publish", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.publish is not None:
+        publish(arguments.publish, arguments.report)
+        return 0
+    with tempfile.TemporaryDirectory() as home:
+        return run(arguments.minutes, kill=arguments.kill, home=Path(home))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
