@@ -15,12 +15,12 @@ import logging
 import os
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import numpy as np
 
 from robot_datasets.errors import UserError
+from robot_sim.rendering_quality import RenderQuality, apply_to_xml
 from robot_sim.system_libraries import REMEDY, loadable_backends
 
 logger = logging.getLogger(__name__)
@@ -82,20 +82,7 @@ def cheap_rendering(xml: str) -> str:
     Args:
         xml: MJCF of the whole scene, with includes already resolved.
     """
-    root = ElementTree.fromstring(xml)
-    visual = root.find("visual")
-    if visual is None:
-        visual = ElementTree.SubElement(root, "visual")
-    quality = visual.find("quality")
-    if quality is None:
-        quality = ElementTree.SubElement(visual, "quality")
-    quality.set("shadowsize", "0")
-    quality.set("offsamples", "0")
-    for light in root.iter("light"):
-        light.set("castshadow", "false")
-    for material in root.iter("material"):
-        material.set("reflectance", "0")
-    return ElementTree.tostring(root, encoding="unicode")
+    return apply_to_xml(xml, RenderQuality(mesh_detail=1.0))
 
 
 class FrameRenderer:
@@ -122,17 +109,40 @@ class FrameRenderer:
 
     def render(self, data: Any, camera: str, *, width: int, height: int) -> np.ndarray:
         """Return what `camera` sees in `data` (``mujoco.MjData``) as (height, width, 3) uint8, top row first."""
-        renderer = self._renderers.get((width, height))
-        if renderer is None:
-            renderer = self._renderers[width, height] = self._make(width, height)
-        renderer.update_scene(data, camera=camera, scene_option=self._options)
-        return renderer.render()
+        return self._prepared(data, camera, width, height).render()
+
+    def render_depth(self, data: Any, camera: str, *, width: int, height: int) -> np.ndarray:
+        """Return distances along the viewing direction [m], (height, width) float32; the sky is at the far plane."""
+        renderer = self._prepared(data, camera, width, height)
+        renderer.enable_depth_rendering()
+        try:
+            return renderer.render()
+        finally:
+            renderer.disable_depth_rendering()
+
+    def render_segmentation(self, data: Any, camera: str, *, width: int, height: int) -> np.ndarray:
+        """Return the id of the geom seen in each pixel, (height, width) int32; -1 where there is none."""
+        renderer = self._prepared(data, camera, width, height)
+        renderer.enable_segmentation_rendering()
+        try:
+            seen = renderer.render()
+        finally:
+            renderer.disable_segmentation_rendering()
+        is_geom = seen[..., 1] == self._mujoco.mjtObj.mjOBJ_GEOM
+        return np.where(is_geom, seen[..., 0], -1).astype(np.int32)
 
     def close(self) -> None:
         """Free the OpenGL contexts; without this MuJoCo complains when the interpreter exits."""
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+
+    def _prepared(self, data: Any, camera: str, width: int, height: int) -> Any:
+        renderer = self._renderers.get((width, height))
+        if renderer is None:
+            renderer = self._renderers[width, height] = self._make(width, height)
+        renderer.update_scene(data, camera=camera, scene_option=self._options)
+        return renderer
 
     def _make(self, width: int, height: int) -> Any:
         try:

@@ -7,7 +7,8 @@ With tool error :math:`e`, tool velocity :math:`v`, joint inertia :math:`M` and 
            + (I - \bar J J)^T M (k_n (q_0 - q) - 2 \sqrt{k_n} \dot q),
     \qquad \Lambda = (J M^{-1} J^T)^{-1}
 
-translation and rotation decoupled, :math:`h` gravity and Coriolis forces, and the last term pulling the arm to its
+translation and rotation decoupled as there (or not: then one :math:`\Lambda` for both),
+:math:`h` gravity and Coriolis forces, and the last term pulling the arm to its
 rest pose :math:`q_0` without moving the tool.
 """
 
@@ -20,7 +21,9 @@ import numpy as np
 from robot_sim.rotations import cross, rotation_vector_to_matrix
 from robot_sim.vector.physics import BatchedPhysics
 
-_RIDGE = 1e-9  # added to the small inverses' diagonals, relative to their trace: a singular pose stays finite
+_RIDGE = (
+    1e-12  # added to the small inverses' diagonals, relative to their trace: a singular pose stays finite
+)
 
 
 class OscPose:
@@ -43,6 +46,8 @@ class OscPose:
             costs a fifth.
         stiffness: k_p [1/s^2]; damping is critical.
         null_stiffness: k_n [1/s^2].
+        decoupled: Whether translation and rotation are controlled as if the other were not there. On an arm with
+            much coupling, such as a UR5e, that is badly damped.
         scale_position: Metres per action unit.
         scale_rotation: Radians per action unit.
         workspace: Smallest and largest position of an absolute action (2, 3) [m].
@@ -63,6 +68,7 @@ class OscPose:
         hold: int = 5,
         stiffness: float = 150.0,
         null_stiffness: float = 10.0,
+        decoupled: bool = True,
         scale_position: float = 0.05,
         scale_rotation: float = 0.5,
         workspace: np.ndarray | None = None,
@@ -72,6 +78,7 @@ class OscPose:
         self._limits, self._rest, self._mode, self.hold = limits, np.asarray(rest, float), mode, hold
         self._kp, self._kd = stiffness, 2.0 * np.sqrt(stiffness)
         self._null_kp, self._null_kd = null_stiffness, 2.0 * np.sqrt(null_stiffness)
+        self._decoupled = decoupled
         self._scale = np.repeat([scale_position, scale_rotation], 3)
         if mode == "delta":
             self.low, self.high = -np.ones(6), np.ones(6)
@@ -111,6 +118,7 @@ class OscPose:
             position_error=self.state["position"] - physics.site_xpos[:, self._site],
             rotation_error=rotation_error(self.state["rotation"], physics.site_xmat[:, self._site]),
             gains=(self._kp, self._kd, self._null_kp, self._null_kd),
+            decoupled=self._decoupled,
             ahead=0.5 * (self.hold - 1) * physics.model.opt.timestep,
         )
         physics.ctrl[:, self._actuators] = np.clip(torque, self._limits[:, 0], self._limits[:, 1])
@@ -126,6 +134,7 @@ def osc_torques(
     position_error: np.ndarray,
     rotation_error: np.ndarray,
     gains: tuple[float, float, float, float],
+    decoupled: bool = True,
     ahead: float = 0.0,
 ) -> np.ndarray:
     """Return the joint torques (N, J) of the module's formula.
@@ -139,6 +148,7 @@ def osc_torques(
         position_error: Goal minus tool position (N, 3) [m].
         rotation_error: Rotation from tool to goal (N, 3) [rad].
         gains: k_p, k_d, k_n and null-space damping.
+        decoupled: Whether translation and rotation are controlled as if the other were not there.
         ahead: Time from now to the middle of the period the torque is held for [s]: errors and velocities are
             those the law itself will have led to by then.
     """
@@ -150,13 +160,11 @@ def osc_torques(
     error = np.concatenate([position_error, rotation_error], axis=1)
     # a = kp (e - v t - a t^2 / 2) - kd (v + a t), solved for a
     acceleration = (kp * (error - ahead * speed) - kd * speed) / (1.0 + kd * ahead + 0.5 * kp * ahead**2)
-    force = np.concatenate(
-        [
-            _solve(mobility[:, :3, :3], acceleration[:, :3]),
-            _solve(mobility[:, 3:, 3:], acceleration[:, 3:]),
-        ],
-        axis=1,
-    )
+    if decoupled:
+        linear = _solve(mobility[:, :3, :3], acceleration[:, :3])
+        force = np.concatenate([linear, _solve(mobility[:, 3:, 3:], acceleration[:, 3:])], axis=1)
+    else:
+        force = _solve(mobility, acceleration)
     rest_torque = _apply(mass, null_kp * posture - null_kd * velocity)
     # (I - Jbar J)^T t = t - J^T Lambda J M^-1 t
     removed = _solve(mobility, _apply(inverse_mass_jt.swapaxes(1, 2), rest_torque))

@@ -68,18 +68,21 @@ class ArmModel:
         joints: Joints from the base to the hand.
         home: Joint positions of its rest pose, hand pointing down [rad].
         damping: Joint damping [N m s/rad].
+        armature: Inertia of the motors, seen at the joints [kg m^2]; 0 where robosuite's file has none and none is
+            needed. Without it a UR5e's wrist is so light that joint friction stops it short of the goal.
         stiffness: Stiffness of the position actuators [N m/rad]; their damping is ten per cent of it.
         gripper: Name of its usual gripper.
-        mount_yaw: Turn of the base about z so that the rest pose faces +x [rad].
+        decoupled: See `robot_sim.controllers.osc.OscPose`.
     """
 
     file: str
     joints: tuple[str, ...]
     home: tuple[float, ...]
     damping: tuple[float, ...]
+    armature: float
     stiffness: tuple[float, ...]
     gripper: str
-    mount_yaw: float = 0.0
+    decoupled: bool = True
 
 
 GRIPPERS: dict[str, GripperModel] = {
@@ -136,6 +139,7 @@ ARMS: dict[str, ArmModel] = {
         joints=tuple(f"joint{i}" for i in range(1, 8)),
         home=(0.0, math.pi / 16, 0.0, -5 * math.pi / 6, 0.0, math.pi - 0.2, math.pi / 4),
         damping=(0.1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01),
+        armature=0.0,
         stiffness=(4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0),
         gripper="panda_hand",
     ),
@@ -147,8 +151,10 @@ ARMS: dict[str, ArmModel] = {
         ),
         home=(-0.470, -1.735, 2.480, -2.275, -1.590, -1.991),
         damping=(0.001, 0.001, 0.001, 0.001, 0.001, 0.001),
+        armature=0.1,
         stiffness=(2000.0, 2000.0, 2000.0, 500.0, 500.0, 500.0),
         gripper="robotiq_85",
+        decoupled=False,
     ),
 }
 
@@ -228,8 +234,12 @@ def add_arm(scene: Any, mount: Mount, *, actuation: Actuation, visual: bool) -> 
         visual: Whether to add what is seen but does not collide; the state of the scene is the same either way.
     """
     assets = _assets()
-    damping = dict(zip(mount.arm_model.joints, mount.arm_model.damping, strict=True))
-    arm = _load(assets / "robots" / mount.arm_model.file, visual=visual, damping=damping)
+    model = mount.arm_model
+    joints = {
+        joint: {"damping": repr(damping), "armature": repr(model.armature)}
+        for joint, damping in zip(model.joints, model.damping, strict=True)
+    }
+    arm = _load(assets / "robots" / model.file, visual=visual, joints=joints)
     gripper = _load(assets / "grippers" / mount.gripper_model.file, visual=visual)
     _prepare_gripper(gripper, mount.gripper_model)
     limits = {actuator.target: np.array(actuator.ctrlrange) for actuator in arm.actuators}
@@ -242,7 +252,7 @@ def add_arm(scene: Any, mount: Mount, *, actuation: Actuation, visual: bool) -> 
         for body in (*arm.bodies, *gripper.bodies):
             body.gravcomp = 1.0
     arm.body("right_hand").add_frame().attach_body(gripper.body(mount.gripper_model.root), "", "")
-    half = (mount.yaw + mount.arm_model.mount_yaw) / 2
+    half = mount.yaw / 2
     frame = scene.worldbody.add_frame(pos=mount.position, quat=[math.cos(half), 0.0, 0.0, math.sin(half)])
     frame.attach_body(arm.body("base"), mount.prefix, "")
 
@@ -278,7 +288,7 @@ def _prepare_gripper(gripper: Any, model: GripperModel) -> None:
             gripper.add_exclude(bodyname1=first, bodyname2=second)
 
 
-def _load(path: Path, *, visual: bool, damping: Mapping[str, float] | None = None) -> Any:
+def _load(path: Path, *, visual: bool, joints: Mapping[str, Mapping[str, str]] | None = None) -> Any:
     """Read one of robosuite's MJCF files; duplicate assets, which robosuite drops too, are left out."""
     root = ElementTree.parse(path).getroot()
     if root.find("compiler") is None:  # the grippers' files count on being merged into one that says so
@@ -292,12 +302,8 @@ def _load(path: Path, *, visual: bool, damping: Mapping[str, float] | None = Non
             seen.add(key)
             if "file" in asset.attrib:
                 asset.set("file", str(path.parent / asset.attrib["file"]))
-    for joint in root.iter(
-        "joint"
-    ):  # as text: the attribute's type in MjSpec differs between MuJoCo releases
-        value = (damping or {}).get(joint.get("name", ""))
-        if value is not None:
-            joint.set("damping", repr(value))
+    for joint in root.iter("joint"):  # as text: types of these attributes in MjSpec differ between releases
+        joint.attrib.update((joints or {}).get(joint.get("name", ""), {}))
     spec = mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"))
     if not visual:
         drop_visuals(spec)

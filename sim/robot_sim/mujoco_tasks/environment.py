@@ -9,12 +9,12 @@ import numpy as np
 
 from robot_datasets.features import IMAGE_PREFIX
 from robot_sim.actions import checked_action
-from robot_sim.engine import mujoco
+from robot_sim.mujoco_tasks.randomization import Randomization
 from robot_sim.mujoco_tasks.simulation import SimulationError, SimulationSnapshot, TaskSimulation
 from robot_sim.mujoco_tasks.task import MujocoTask
-from robot_sim.rendering import FrameRenderer
 from robot_sim.spaces import observation_space
 from robot_sim.task import Observation, TaskEnv
+from robot_sim.vector.cameras import Painter
 
 
 class MujocoTaskEnv(TaskEnv):
@@ -22,15 +22,18 @@ class MujocoTaskEnv(TaskEnv):
 
     Args:
         task: The task.
+        randomization: What varies between episodes besides their initial states.
         render_size: Side of the frames that `render` returns [px].
 
     Attributes:
         simulation: What runs; scripted experts and tests read it.
     """
 
-    def __init__(self, task: MujocoTask, *, render_size: int = 256) -> None:
+    def __init__(
+        self, task: MujocoTask, *, randomization: Randomization | None = None, render_size: int = 256
+    ) -> None:
         self.task_spec = task.full_spec
-        self.simulation = TaskSimulation(task, 1, threads=0)
+        self.simulation = TaskSimulation(task, 1, threads=0, randomization=randomization)
         controller = self.simulation.controller
         self.observation_space = observation_space(self.task_spec.observation)
         low, high = (np.asarray(bound, dtype=np.float32) for bound in (controller.low, controller.high))
@@ -38,8 +41,7 @@ class MujocoTaskEnv(TaskEnv):
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": round(task.spec.fps)}
         self.render_mode = "rgb_array"
         self._task, self._render_size = task, render_size
-        self._renderer: FrameRenderer | None = None
-        self._render_data: Any = None
+        self._painter = Painter(task)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -87,9 +89,7 @@ class MujocoTaskEnv(TaskEnv):
 
     def close(self) -> None:
         """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._painter.close()
 
     def _observe(self) -> Observation:
         observation = {name: value[0] for name, value in self.simulation.observe().items()}
@@ -109,8 +109,5 @@ class MujocoTaskEnv(TaskEnv):
         return float(outcome.reward[0]), info
 
     def _draw(self, camera: str, size: int) -> np.ndarray:
-        if self._renderer is None:
-            model = self._task.visual_model
-            self._renderer, self._render_data = FrameRenderer(model), mujoco.MjData(model)
-        self.simulation.physics.write_to(self._task.visual_model, self._render_data, 0)
-        return self._renderer.render(self._render_data, camera, width=size, height=size)
+        self.simulation.dress(self._painter.model, self._painter.data, 0)
+        return self._painter.paint(camera, size, "rgb")

@@ -110,6 +110,7 @@ class MountedArm:
                 rest=np.array(mount.arm_model.home),
                 mode=self.control.mode,
                 hold=self._hold,
+                decoupled=mount.arm_model.decoupled,
                 prefix=prefix,
             )
         else:

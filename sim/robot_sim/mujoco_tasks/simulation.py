@@ -5,14 +5,19 @@ The single environment, the Gymnasium vector environment and Isaac Gym's interfa
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from robot_datasets.errors import UserError
+from robot_sim.mujoco_tasks.late_actions import LateActions
+from robot_sim.mujoco_tasks.randomization import Randomization, randomize_physics, sample_look, wear
 from robot_sim.mujoco_tasks.task import MujocoTask
 from robot_sim.task import Observation
+from robot_sim.vector.layout import write_state
 from robot_sim.vector.physics import BatchedPhysics, PhysicsSnapshot
 
 MAX_SEED = 2**32
@@ -49,6 +54,29 @@ class SimulationSnapshot:
     controller: dict[str, np.ndarray]
     memory: dict[str, np.ndarray]
     n_steps: np.ndarray
+    late: tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class View:
+    """An environment as it is to be drawn; small enough to be sent to another process.
+
+    Attributes:
+        state: Its physical state.
+        inputs: Its inputs.
+        input_spec: What the inputs are, ``mjtState`` bits.
+        look: Fields of the model with visuals that are the episode's own.
+    """
+
+    state: np.ndarray
+    inputs: np.ndarray
+    input_spec: int
+    look: dict[str, np.ndarray]
+
+    def show(self, model: Any, data: Any, nominal: Any) -> None:
+        """Put the view into a model with visuals and its data; `nominal` is the model as it was built."""
+        wear(self.look, model, nominal)
+        write_state(model, data, self.state, self.inputs, self.input_spec)
 
 
 class TaskSimulation:
@@ -58,6 +86,7 @@ class TaskSimulation:
         task: The task.
         n_envs: Number of environments N.
         threads: Threads of the physics; None uses all cores.
+        randomization: What varies between episodes besides their initial states.
 
     Attributes:
         task: The task.
@@ -67,9 +96,20 @@ class TaskSimulation:
         n_steps: Control steps since the reset (N,).
     """
 
-    def __init__(self, task: MujocoTask, n_envs: int = 1, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        task: MujocoTask,
+        n_envs: int = 1,
+        *,
+        threads: int | None = None,
+        randomization: Randomization | None = None,
+    ) -> None:
         self.task = task
-        self.physics = BatchedPhysics(task.model, n_envs, threads=threads)
+        self._randomization = randomization or Randomization()
+        own = self._randomization.changes_physics
+        models = [copy.copy(task.model) for _ in range(n_envs)] if own else task.model
+        self.physics = BatchedPhysics(models, n_envs, threads=threads)
+        self._looks: list[dict[str, np.ndarray]] = [{}] * n_envs
         self.controller = task.make_controller(task.names, n_envs)
         self.n_steps = np.zeros(n_envs, dtype=np.int64)
         example = task.sample(np.random.default_rng(0))
@@ -82,6 +122,8 @@ class TaskSimulation:
                 f"a controller that holds for {hold} does not divide {task.n_substeps} physics steps"
             )
         self._hold = hold
+        size = len(self.controller.low)
+        self._late = LateActions(n_envs, size, self._randomization.latency)
 
     @property
     def n_envs(self) -> int:
@@ -91,7 +133,8 @@ class TaskSimulation:
     def reset(self, indices: Sequence[int] | np.ndarray, seeds: Sequence[int] | np.ndarray) -> None:
         """Start the episodes that `seeds` name in the environments `indices`; the others are left alone."""
         rows = np.asarray(indices, dtype=int)
-        for row, seed in zip(rows, seeds, strict=True):
+        for row, seed in zip(rows.tolist(), seeds, strict=True):
+            self._randomize(row, int(seed))
             initial = self.task.sample(np.random.default_rng(int(seed)))
             self.physics.set_state([row], qpos=initial.qpos)
             self.physics.ctrl[row] = initial.ctrl
@@ -112,7 +155,7 @@ class TaskSimulation:
         """
         kept = None if active is None or active.all() else self.save(~active)
         controller, physics = self.controller, self.physics
-        controller.set_goal(physics, np.clip(actions, controller.low, controller.high))
+        self._late.give(controller, physics, np.clip(actions, controller.low, controller.high))
         for _ in range(self.task.n_substeps // self._hold):
             controller.write(physics)
             physics.step(self._hold, active=active)
@@ -138,6 +181,15 @@ class TaskSimulation:
             truncated=self.n_steps >= self.task.spec.max_steps,
         )
 
+    def view(self, row: int) -> View:
+        """Return an environment as it is to be drawn."""
+        return View(*self.physics.packed(row), self._looks[row])
+
+    def dress(self, model: Any, data: Any, row: int) -> None:
+        """Put an environment into a copy of the task's model with visuals, and its data, to be drawn."""
+        wear(self._looks[row], model, self.task.visual_model)
+        self.physics.write_to(model, data, row)
+
     def save(self, indices: np.ndarray | slice = slice(None)) -> SimulationSnapshot:
         """Return a copy of all that the future of these environments depends on."""
         return SimulationSnapshot(
@@ -145,6 +197,7 @@ class TaskSimulation:
             controller={name: value[indices].copy() for name, value in self.controller.state.items()},
             memory={name: value[indices].copy() for name, value in self.memory.items()},
             n_steps=self.n_steps[indices].copy(),
+            late=self._late.save(indices),
         )
 
     def restore(self, snapshot: SimulationSnapshot, indices: np.ndarray | slice = slice(None)) -> None:
@@ -155,6 +208,13 @@ class TaskSimulation:
         for name, value in snapshot.memory.items():
             self.memory[name][indices] = value
         self.n_steps[indices] = snapshot.n_steps
+        self._late.restore(snapshot.late, indices)
+
+    def _randomize(self, row: int, seed: int) -> None:
+        latency = randomize_physics(self._randomization, self.task.model, self.physics.models[row], seed)
+        self._late.reset(row, latency)
+        if self._randomization.changes_looks:
+            self._looks[row] = sample_look(self._randomization, self.task.visual_model, seed)
 
     def close(self) -> None:
         """End the threads."""

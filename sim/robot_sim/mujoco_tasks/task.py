@@ -20,7 +20,9 @@ import numpy as np
 
 from robot_datasets.features import IMAGE_PREFIX, Feature
 from robot_sim.controllers.controller import Controller
+from robot_sim.mujoco_tasks.randomization import add_random_textures
 from robot_sim.registry import TaskError
+from robot_sim.rendering_quality import FAST, RenderQuality, apply_to_spec
 from robot_sim.task import Observation, TaskSpec
 from robot_sim.vector.mujoco_names import ModelNames
 
@@ -56,6 +58,7 @@ class MujocoTask(ABC):
         cameras: Cameras of the scene whose images are observed.
         image_size: Side of the images [px].
         view: Camera of the pictures for people.
+        quality: What pictures are drawn with.
     """
 
     spec: TaskSpec
@@ -63,6 +66,7 @@ class MujocoTask(ABC):
     cameras: tuple[str, ...] = ()
     image_size: int = 84
     view: str = "agentview"
+    quality: RenderQuality = FAST
 
     @abstractmethod
     def build_scene(self, *, visual: bool) -> Any:
@@ -151,6 +155,9 @@ class MujocoTask(ABC):
     def _compile(self, *, visual: bool) -> Any:
         spec = self.build_scene(visual=visual)
         spec.option.timestep = self.timestep
+        if visual:
+            add_random_textures(spec)
+            apply_to_spec(spec, self.quality)
         try:
             return spec.compile()
         except ValueError as error:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from robot_sim.engine import mujoco
+from robot_sim.vector.layout import STATE_SPEC
 from robot_sim.vector.mujoco_names import mass_matrix_function
-
-STATE_SPEC = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 
 
 class Stage:
@@ -118,6 +117,8 @@ class DerivedQuantities:
         for i in np.flatnonzero(~fresh).tolist():
             model = self._models[i]
             mujoco.mj_setState(model, self._data, self._states[i], STATE_SPEC)
+            if model.nmocap:  # where mocap bodies stand is an input, and poses depend on it
+                mujoco.mj_setState(model, self._data, self._inputs[i], self._input_spec)
             fill(model, i)
         fresh[:] = True
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from robot_sim.engine import mujoco
 
+STATE_SPEC = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
+
 
 def input_spec(model: Any, external_forces: bool) -> int:
     """Return the ``mjtState`` bits of what can be written between steps of this model."""
@@ -20,6 +22,23 @@ def input_spec(model: Any, external_forces: bool) -> int:
     if model.nmocap:
         spec |= bits.mjSTATE_MOCAP_POS.value | bits.mjSTATE_MOCAP_QUAT.value
     return int(spec)
+
+
+def write_state(model: Any, data: Any, state: np.ndarray, inputs: np.ndarray, spec: int) -> None:
+    """Put a state and its inputs into a ``mujoco.MjData``, poses of bodies, cameras and lights included.
+
+    Args:
+        model: A model with the joints of the one the state is of, for instance one with visuals.
+        data: Its data.
+        state: FULLPHYSICS state.
+        inputs: Inputs that belong to `spec`.
+        spec: ``mjtState`` bits of the inputs.
+    """
+    mujoco.mj_setState(model, data, state, STATE_SPEC)
+    mujoco.mj_setState(model, data, inputs, spec)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
 
 
 def split_inputs(model: Any, inputs: np.ndarray, spec: int) -> dict[str, np.ndarray]:

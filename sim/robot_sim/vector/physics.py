@@ -15,9 +15,8 @@ give the same next state, bit for bit.
 Conventions are MuJoCo's: world frame, metres, radians, quaternions wxyz; the angular velocity of a free joint in
 ``qvel`` is in the body's frame. Everything a name of ``mjData`` is used for has that meaning here, with a leading N.
 
-Constraint forces are solved from a cold start at the first physics step of each `step` call, because MuJoCo's
-rollout does not hand its warm start back. A trajectory thus differs in the last digits from one that
-``mj_step`` computes in one go, and a state plus its inputs is all there is to save.
+Constraint forces are solved from a cold start at the first physics step of each `step`, as MuJoCo's rollout hands no
+warm start back: a trajectory differs in the last digits from ``mj_step``'s, and a state is all there is to save.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ import numpy as np
 
 from robot_sim.engine import mujoco
 from robot_sim.rotations import cross
-from robot_sim.vector.derived import STATE_SPEC, DerivedQuantities
-from robot_sim.vector.layout import dof_moves_body, input_spec, split_inputs
+from robot_sim.vector.derived import DerivedQuantities
+from robot_sim.vector.layout import STATE_SPEC, dof_moves_body, input_spec, split_inputs, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -193,19 +192,13 @@ class BatchedPhysics:
         """Say that controls, mocap poses, forces or model parameters were written, before reading what follows."""
         self._derived.invalidate(indices)
 
-    def write_to(self, model: Any, data: Any, row: int) -> None:
-        """Copy an environment's state into a ``mujoco.MjData``, poses of bodies, cameras and lights included.
+    def packed(self, row: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return copies of an environment's state and inputs and the bits of these, for `layout.write_state`."""
+        return self._state[row].copy(), self._inputs[row].copy(), self._input_spec
 
-        Args:
-            model: A model with the same joints, for instance one with visuals.
-            data: Its data.
-            row: Environment.
-        """
-        mujoco.mj_setState(model, data, self._state[row], STATE_SPEC)
-        mujoco.mj_setState(model, data, self._inputs[row], self._input_spec)
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
+    def write_to(self, model: Any, data: Any, row: int) -> None:
+        """Copy an environment's state into a ``mujoco.MjData``; see `robot_sim.vector.layout.write_state`."""
+        write_state(model, data, self._state[row], self._inputs[row], self._input_spec)
 
     # --- stepping ---------------------------------------------------------------------------------------------
 

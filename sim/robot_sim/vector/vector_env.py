@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -19,23 +19,12 @@ from gymnasium.vector.utils import batch_space
 
 from robot_datasets.features import IMAGE_PREFIX
 from robot_sim.actions import ActionError
+from robot_sim.mujoco_tasks.randomization import Randomization
 from robot_sim.mujoco_tasks.simulation import MAX_SEED, Outcome, SimulationSnapshot, TaskSimulation
 from robot_sim.mujoco_tasks.task import MujocoTask
 from robot_sim.spaces import observation_space
 from robot_sim.task import Observation
-from robot_sim.vector.cameras import InProcessCameras
-
-
-class Cameras(Protocol):
-    """Draws the cameras of some environments; see `robot_sim.vector.cameras`."""
-
-    def draw(self, simulation: TaskSimulation, rows: np.ndarray, camera: str, size: int) -> np.ndarray:
-        """Return images (n, size, size, 3) uint8 of the environments `rows`."""
-        ...
-
-    def close(self) -> None:
-        """Free contexts and processes."""
-        ...
+from robot_sim.vector.cameras import Cameras, InProcessCameras, Kind
 
 
 @dataclass(frozen=True)
@@ -61,6 +50,7 @@ class MujocoVectorEnv(gymnasium.vector.VectorEnv[Observation, np.ndarray, np.nda
         threads: Threads of the physics; None uses all cores.
         autoreset_mode: When an ended episode is followed by the next; see Gymnasium. With ``DISABLED``, reset ended
             environments with ``options={"reset_mask": mask}``.
+        randomization: What varies between episodes besides their initial states.
         cameras: Who draws; None draws in this process, one environment after the other.
         render_size: Side of the frames that `render` returns [px].
 
@@ -75,13 +65,14 @@ class MujocoVectorEnv(gymnasium.vector.VectorEnv[Observation, np.ndarray, np.nda
         *,
         threads: int | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        randomization: Randomization | None = None,
         cameras: Cameras | None = None,
         render_size: int = 256,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs: expected >= 1, got {num_envs}")
         self.task, self.task_spec = task, task.full_spec
-        self.simulation = TaskSimulation(task, num_envs, threads=threads)
+        self.simulation = TaskSimulation(task, num_envs, threads=threads, randomization=randomization)
         self.num_envs = num_envs
         self.metadata = {
             "render_modes": ["rgb_array"],
@@ -159,6 +150,10 @@ class MujocoVectorEnv(gymnasium.vector.VectorEnv[Observation, np.ndarray, np.nda
         """Return one frame (render_size, render_size, 3) uint8 per environment."""
         rows = np.arange(self.num_envs)
         return tuple(self._cameras.draw(self.simulation, rows, self.task.view, self._render_size))
+
+    def draw(self, camera: str, *, size: int, kind: Kind = "rgb") -> np.ndarray:
+        """Return what a camera sees in every environment; see `robot_sim.vector.cameras` for the kinds."""
+        return self._cameras.draw(self.simulation, np.arange(self.num_envs), camera, size, kind)
 
     def save_state(self) -> VectorSnapshot:
         """Return all that the future depends on."""

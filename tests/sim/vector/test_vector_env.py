@@ -65,7 +65,7 @@ def _same(a: Any, b: Any) -> None:
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_it_equals_gymnasiums_own(task: ShortLift, mode: AutoresetMode) -> None:
-    """Over several episodes each, observations and endings equal those of `SyncVectorEnv` bit for bit, rewards to rounding."""
+    """Over several episodes each, all equals `SyncVectorEnv`: bits of states, rewards to rounding."""
     ours = MujocoVectorEnv(task, N, autoreset_mode=mode)
     theirs = SyncVectorEnv([lambda: MujocoTaskEnv(task)] * N, autoreset_mode=mode)
     _same(ours.reset(seed=5)[0], theirs.reset(seed=5)[0])
