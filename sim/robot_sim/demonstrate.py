@@ -13,7 +13,7 @@ from robot_datasets.features import ACTION, is_image
 from robot_datasets.image_codec import encode_frame
 from robot_sim.attempt_pool import AttemptPool
 from robot_sim.registry import make_expert, make_task
-from robot_sim.task import EpisodeSkippedError, Expert, Observation, TaskEnv
+from robot_sim.task import EpisodeSkippedError, Expert, LabelsSegments, Observation, TaskEnv
 
 _KEPT_READY = 2  # environments that a process keeps built; tasks come one after the other
 
@@ -114,8 +114,9 @@ class Demonstrator:
             data={name: np.stack(values) for name, values in columns.items() if not is_image(name)}
             | {ACTION: np.stack(actions).astype(spec.action.dtype)},
             images={name: values for name, values in columns.items() if is_image(name)},
-            task=spec.instruction,
+            task=self.env.instruction,
             success=True,
+            segments=self.expert.segments() if isinstance(self.expert, LabelsSegments) else [],
         )
 
 

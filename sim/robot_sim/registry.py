@@ -47,6 +47,8 @@ class TaskEntry:
     has_expert: bool = False
 
 
+_OWN = ("mujoco", "robosuite", "numpy")  # robosuite for the arms' files
+
 _TASKS: dict[str, TaskEntry] = {
     "pusht": TaskEntry(module="robot_sim.tasks.pusht", packages=("gym-pusht", "pymunk")),
     "lift": TaskEntry(
@@ -55,9 +57,14 @@ _TASKS: dict[str, TaskEntry] = {
     "lift_joint": TaskEntry(
         module="robot_sim.tasks.lift_joint", packages=("mujoco", "robosuite", "numpy"), has_expert=True
     ),
-    "tabletop_lift": TaskEntry(
-        module="robot_sim.tasks.tabletop_lift", packages=("mujoco", "robosuite", "numpy")
-    ),
+    "tabletop_lift": TaskEntry(module="robot_sim.tasks.tabletop_lift", packages=_OWN),
+    **{
+        name: TaskEntry(module=f"robot_sim.tasks.{name}", packages=_OWN, has_expert=True)
+        for name in (
+            *("planar_push_t", "tabletop_push_t", "tabletop_pick_place", "tabletop_stack"),
+            *("tabletop_drawer", "tabletop_peg_insert", "tabletop_handover"),
+        )
+    },
 }
 
 
@@ -69,6 +76,7 @@ _FAMILIES: dict[str, TaskEntry] = {
         module="robot_sim.adapters.metaworld", packages=("mujoco", "metaworld", "numpy"), has_expert=True
     ),
     "gym": TaskEntry(module="robot_sim.adapters.gym", packages=("gymnasium", "numpy")),
+    "compose": TaskEntry(module="robot_sim.compositions.task", packages=_OWN, has_expert=True),
 }
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
 
+from robot_datasets.episode import Segment
 from robot_datasets.errors import UserError
 from robot_datasets.features import ACTION, Feature
 
@@ -79,6 +80,11 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
         super().reset(seed=seed, options=options)
         return {}, {}
 
+    @property
+    def instruction(self) -> str:
+        """The current episode's task in words: the spec's, or a paraphrase of it."""
+        return self.task_spec.instruction
+
     def goal(self) -> Observation:
         """What the current episode is to reach, in the features that the spec's `goal` names.
 
@@ -108,4 +114,13 @@ class Expert(Protocol):
         Executing a disturbed action while recording the intended one shows how to come back from beside the
         expert's path, without teaching the disturbance.
         """
+        ...
+
+
+@runtime_checkable
+class LabelsSegments(Protocol):
+    """An expert that says which part of its episode is what."""
+
+    def segments(self) -> list[Segment | dict[str, Any]]:
+        """Return the labelled parts of the episode so far."""
         ...

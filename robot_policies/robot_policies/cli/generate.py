@@ -15,11 +15,15 @@ from robot_policies.configuration import ConfigError, from_mapping
 
 if TYPE_CHECKING:
     from robot_sim.generate import GenerationPlan, GenerationProgress, GenerationReport
+    from robot_sim.generate_many import ManyPlan
 
 EXAMPLES = (
     "task=lift episodes=100 output=runs/lift/demos.zarr",
     "task=lift task.images=true task.cameras=[agentview,wrist] episodes=500 output=runs/lift/images.zarr",
     "task=lift noise=0 seed_start=1000 episodes=20 output=runs/lift/clean.zarr",
+    "task=metaworld/drawer-open-v3 episodes=50 output=runs/drawer/demos.zarr",
+    "tasks=[compose/open_drawer,compose/close_drawer] arms=[panda,ur5e] episodes=200 output=runs/drawers.zarr",
+    "tasks=all arms=[panda,ur5e] recovery=0.3 episodes=1000 output=runs/all.zarr",
 )
 _INTERRUPTED = 130
 _FAILURES_SHOWN = 5
@@ -33,27 +37,52 @@ class GenerateConfig:
     output: str
     episodes: int
     seed_start: int
+    tasks: Sequence[str] | str
+    arms: Sequence[str]
+    recovery: float | None
     noise: float | None
     image_encoding: str
     workers: int | None
     overwrite: bool
 
-    def plan(self) -> GenerationPlan:
-        """Return what `robot_sim.generate` needs to know."""
+    def plan(self) -> GenerationPlan | ManyPlan:
+        """Return what `robot_sim.generate` or `robot_sim.generate_many` needs to know."""
         from robot_sim.generate import GenerationPlan
+        from robot_sim.generate_many import ManyPlan
 
         options = dict(self.task)
         name = options.pop("name", None)
+        expert = {"noise": self.noise, "recovery": self.recovery}
+        expert_options = {key: value for key, value in expert.items() if value is not None}
+        if self.tasks:
+            return ManyPlan(
+                tasks=_all_or(self.tasks),
+                arms=tuple(self.arms),
+                expert_options=expert_options,
+                episodes=self.episodes,
+                seed_start=self.seed_start,
+                image_encoding=self.image_encoding,
+            )
         if not isinstance(name, str):
             raise ConfigError("task.name: missing; choose a task, e.g. task=lift")
         return GenerationPlan(
             task=name,
             task_options=options,
-            expert_options={} if self.noise is None else {"noise": self.noise},
+            expert_options=expert_options,
             episodes=self.episodes,
             seed_start=self.seed_start,
             image_encoding=self.image_encoding,
         )
+
+
+def _all_or(tasks: Sequence[str] | str) -> tuple[str, ...]:
+    if isinstance(tasks, str):
+        if tasks != "all":
+            raise ConfigError(f"tasks: '{tasks}', expected a list, or 'all' for every composition")
+        from robot_sim.registry import family_task_names
+
+        return tuple(family_task_names("compose"))
+    return tuple(str(task) for task in tasks)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -65,7 +94,9 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Imported here so that --help does not wait for the simulators.
     from robot_sim.generate import generate
+    from robot_sim.generate_many import ManyPlan, generate_many
 
+    plan = config.plan()
     done = 0
     try:
         with progress_bar("episodes") as update:
@@ -76,12 +107,12 @@ def run(argv: Sequence[str]) -> int:
                 note = f", {progress.failed} failed" if progress.failed else ""
                 update(progress.done, progress.total, f"{progress.n_steps:,} steps{note}")
 
-            report = generate(
-                config.plan(),
-                config.output,
-                workers=_cores(config.episodes) if config.workers is None else config.workers,
-                overwrite=config.overwrite,
-                progress=report_progress,
+            workers = _cores(config.episodes) if config.workers is None else config.workers
+            how: Any = {"workers": workers, "overwrite": config.overwrite, "progress": report_progress}
+            report = (
+                generate_many(plan, config.output, **how)
+                if isinstance(plan, ManyPlan)
+                else generate(plan, config.output, **how)
             )
     except KeyboardInterrupt:
         print(f"interrupted; {done} episodes are safe, run the same command again to go on", file=sys.stderr)
@@ -103,6 +134,9 @@ def _print_report(report: GenerationReport) -> None:
         print(
             f"  ... and {len(report.failed) - _FAILURES_SHOWN} more; robot-policies inspect --json lists them"
         )
+    unreachable = sum(reason.startswith("unreachable") for reason in report.failed.values())
+    if unreachable:
+        print(f"  {unreachable} of them for a pose out of the arm's reach")
     if report.unchanged:
         what = "is up to date, nothing to do: same task, same options"
     else:

@@ -63,12 +63,18 @@ class RegisteredTask:
 
     name: str
     options: Mapping[str, Any]
+    disturbance: Any = None  # a `robot_sim.disturbances.Disturbance`
 
     def __call__(self) -> TaskEnv:
-        """Build the environment."""
+        """Build the environment, disturbed if so chosen."""
         from robot_sim.registry import make_task
 
-        return make_task(self.name, **self.options)
+        env = make_task(self.name, **self.options)
+        if self.disturbance is None:
+            return env
+        from robot_sim.disturbances import DisturbedTask
+
+        return DisturbedTask(env, self.disturbance)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,7 +108,7 @@ class EpisodeRunner:
         self._running_since = time.perf_counter()
         observation, _ = self._env.reset(seed=seed)
         self._history.reset(observation)
-        self._goal = goal_of(self._spec, self._env.goal(), self._env.task_spec.instruction)
+        self._goal = goal_of(self._spec, self._env.goal(), self._env.instruction)
         self._executor.reset()
         self._pending = None
         return self._run_to_request()

@@ -74,7 +74,11 @@ def _main_value(summary: Mapping[str, Any]) -> str:
 def _warnings(summary: Mapping[str, Any]) -> str:
     texts = []
     missing = summary["n_requested"] - summary["n_episodes"]
-    if missing:
+    if missing and summary.get("stopped"):
+        texts.append(
+            f"Stopped early, {missing} of {summary['n_requested']} episodes not run: {summary['stopped']}."
+        )
+    elif missing:
         texts.append(
             f"{missing} of {summary['n_requested']} episodes have not been run: the result is partial."
         )

@@ -101,14 +101,19 @@ class Rollout:
         device: torch.device | None = None,
         policy_seed: int = 0,
         on_result: Callable[[EpisodeResult], None] | None = None,
+        enough: Callable[[], bool] | None = None,
     ) -> None:
-        """Prepare; see `robot_policies.evaluation.evaluate.evaluate_policy` for the arguments."""
+        """Prepare; see `robot_policies.evaluation.evaluate.evaluate_policy` for the arguments.
+
+        `enough` is asked before an episode is started; once it says so, only those under way are finished.
+        """
         self._pool = pool
         self._policy = policy
         self._sampler = sampler
         self._device = device or torch.device("cpu")
         self._policy_seed = policy_seed
         self._on_result = on_result
+        self._enough = enough
         self._queue: deque[int] = deque()
         self._running: dict[int, _Running] = {}
         self._attempts: dict[int, int] = {}
@@ -127,10 +132,14 @@ class Rollout:
                 for slot, answer in self._pool.collect().items():
                     self._take(slot, answer)
                 self._predict()
-        return [self._results[seed] for seed in seeds]
+        return [self._results[seed] for seed in seeds if seed in self._results]
 
     def _start_next(self, slot: int) -> None:
         self._running.pop(slot, None)
+        if self._enough is not None and self._enough():
+            self._queue = deque(
+                seed for seed in self._queue if seed in self._attempts
+            )  # a lost one is not dropped
         if self._queue:
             seed = self._queue.popleft()
             generator = episode_generator(seed, self._policy_seed)

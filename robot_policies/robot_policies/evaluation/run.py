@@ -7,6 +7,7 @@ where an interrupted one stopped.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 
+from robot_datasets.errors import unknown_name
 from robot_datasets.features import is_image
 from robot_policies.checkpoint import LoadedPolicy, default_sampler, load_policy
 from robot_policies.configuration import ConfigError, from_mapping, to_mapping
@@ -33,6 +35,7 @@ from robot_policies.evaluation.rollout import (
     film_results,
     open_pool,
 )
+from robot_policies.evaluation.sequential import EarlyStop, reason_to_stop
 from robot_policies.evaluation.summary import summarise
 from robot_policies.evaluation.video import Tile, VideoConfig, write_grid
 from robot_policies.execution.executor import build_executor, executors
@@ -68,6 +71,8 @@ class EvaluationConfig:
         latency_calls: Policy calls timed for one environment; 0 for none.
         video: Which episodes are filmed.
         output_dir: Results folder; None puts it into the run directory.
+        disturbance: What the task is disturbed by, ``{"type": "push", ...}``; None leaves it alone.
+        stop: When to end before all episodes are played; None plays all.
         resume: Continue a folder that holds results of the same protocol.
         overwrite: Remove earlier results from the folder first.
     """
@@ -90,6 +95,8 @@ class EvaluationConfig:
     timeout_s: float = 300.0
     latency_calls: int = 30
     video: VideoConfig = field(default_factory=VideoConfig)
+    disturbance: Mapping[str, Any] | None = None
+    stop: EarlyStop | None = None
     output_dir: str | None = None
     resume: bool = True
     overwrite: bool = False
@@ -153,7 +160,7 @@ def run_evaluation(
         loaded = replace(loaded, policy=ResamplingPolicy(loaded.policy, config.resample))
     name, options = _task(config.task, loaded)
     plan = RolloutPlan(
-        make_env=RegisteredTask(name=name, options=options),
+        make_env=RegisteredTask(name=name, options=options, disturbance=_disturbance(config.disturbance)),
         spec=loaded.spec,
         executor=build_executor(config.executor, loaded.spec),
         inference_delay=config.inference_delay,
@@ -163,10 +170,16 @@ def run_evaluation(
         task = pool.task_spec
         loaded.spec.require(task.features, fps=task.fps, who=f"task '{task.name}'")
         protocol = _protocol(config, loaded, pool, options, device, command)
+        if config.disturbance is not None:
+            chosen = _disturbance(config.disturbance)
+            protocol["task"]["disturbance"] = {"type": config.disturbance["type"], **to_mapping(chosen)}
         folder = ResultsFolder.open(
             _output_dir(config, loaded, protocol), protocol, resume=config.resume, overwrite=config.overwrite
         )
         single = _roll_out(config, loaded, pool, folder, device, progress)
+        if config.stop is not None:
+            stopped = reason_to_stop(_in_order(folder), config.stop)
+            write_json(folder.path / "stop.json", {"rule": to_mapping(config.stop), "reason": stopped})
         # Filming may take a while; what was measured is written before it.
         _write_summary(folder, single, _read_summary(folder)["video_problems"])
         problems = _film(config, pool, folder)
@@ -209,7 +222,8 @@ def _roll_out(
             progress(folder.results, total)
 
     before = _read_summary(folder)["single_latency_ms"]
-    if not missing:
+    stop = config.stop
+    if not missing or (stop is not None and reason_to_stop(_in_order(folder), stop)):
         return before
     rollout = Rollout(
         pool,
@@ -218,6 +232,7 @@ def _roll_out(
         device=device,
         policy_seed=config.policy_seed,
         on_result=keep,
+        enough=None if stop is None else lambda: bool(reason_to_stop(_in_order(folder), stop)),
     )
     rollout.run(missing, config.n_envs)
     if config.latency_calls < 1 or rollout.example is None:
@@ -226,6 +241,27 @@ def _roll_out(
         return measure_latency(
             loaded.policy, rollout.example, sampler=config.sampler, device=device, calls=config.latency_calls
         )
+
+
+def _in_order(folder: ResultsFolder) -> list[bool]:
+    """Return the successes of the first seeds of the protocol, up to the first that has no result yet.
+
+    Not those that happen to be there: successful episodes end sooner than others, so early ones flatter.
+    """
+    there = {result.seed: result.success for result in folder.results}
+    return [there[seed] for seed in itertools.takewhile(there.__contains__, folder.protocol["seeds"])]
+
+
+def _disturbance(values: Mapping[str, Any] | None) -> Any:
+    """Return the disturbance that a configuration names."""
+    if values is None:
+        return None
+    from robot_sim.disturbances import KINDS
+
+    kind = values.get("type")
+    if kind not in KINDS:
+        raise ConfigError(f"disturbance.type: {unknown_name('disturbance', kind, KINDS)}")
+    return from_mapping(KINDS[kind], {k: v for k, v in values.items() if k != "type"}, where="disturbance")
 
 
 def _film(config: EvaluationConfig, pool: EnvironmentPool, folder: ResultsFolder) -> dict[str, str]:
@@ -331,6 +367,9 @@ def _write_summary(
 ) -> dict[str, Any]:
     summary = summarise(folder.results, folder.protocol, single_latency_ms=single_latency_ms)
     summary |= {"single_latency_ms": single_latency_ms, "video_problems": dict(video_problems)}
+    stop = folder.path / "stop.json"
+    if stop.exists():
+        summary["stopped"] = json.loads(stop.read_text(encoding="utf-8"))["reason"]
     write_json(folder.path / "summary.json", summary)
     return summary
 

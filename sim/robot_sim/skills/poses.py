@@ -1,0 +1,35 @@
+"""Orientations of a tool: z along the fingers, x from finger to finger."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def up(height: float) -> np.ndarray:
+    """Return the vector (3,) that points up by `height` [m]."""
+    return np.array([0.0, 0.0, height])
+
+
+def pointing_down(finger_angle: float) -> np.ndarray:
+    """Return the orientation (3, 3) with fingers pointing down and spread along `finger_angle` about z [rad]."""
+    c, s = math.cos(finger_angle), math.sin(finger_angle)
+    return np.array([[c, s, 0.0], [s, -c, 0.0], [0.0, 0.0, -1.0]])
+
+
+def yaw_of(rotation: np.ndarray) -> float:
+    """Return the angle about z of a matrix's x axis [rad]."""
+    return math.atan2(rotation[1, 0], rotation[0, 0])
+
+
+def nearest_turn(angle: float, reference: float, period: float) -> float:
+    """Return `angle` plus a whole number of periods [rad], as close to `reference` as can be."""
+    return angle + period * round((reference - angle) / period)
+
+
+def rotated(rotation: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
+    """Return `rotation` (3, 3) turned by `angle` [rad] about a world axis (3,)."""
+    x, y, z = np.asarray(axis, float) / np.linalg.norm(axis)
+    skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return (np.eye(3) + math.sin(angle) * skew + (1 - math.cos(angle)) * skew @ skew) @ rotation
