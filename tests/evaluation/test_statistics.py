@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from robot_policies.evaluation.statistics import (
+    auroc,
     bootstrap_mean,
     clopper_pearson_interval,
     mcnemar_exact,
@@ -131,3 +132,37 @@ def test_mcnemar_agrees_with_the_binomial_test(only_first, only_second):
 def test_mcnemar_known_value():
     """One against nine: p = 22/1024."""
     assert mcnemar_exact(1, 9) == pytest.approx(22 / 1024)
+
+
+def test_auroc_is_the_share_of_pairs_in_order() -> None:
+    """Known cases: perfect, reversed, ties, and one pair of four wrong."""
+    for signal, expected in (
+        ([1, 2, 3, 4], 1.0),
+        ([4, 3, 2, 1], 0.0),
+        ([5, 5, 5, 5], 0.5),
+        ([1, 3, 2, 4], 0.75),
+    ):
+        assert auroc(signal, [False, False, True, True]).value == expected
+
+
+def test_auroc_interval_covers_the_truth() -> None:
+    """Two unit normals one apart: AUROC is Phi(1 / sqrt 2), and so many observations pin it down."""
+    random = np.random.default_rng(0)
+    labels = np.arange(600) % 3 == 0
+    found = auroc(random.standard_normal(600) + labels, labels)
+    assert found.low < 0.7602 < found.high
+    assert 0.04 < found.high - found.low < 0.12
+
+
+@pytest.mark.parametrize(
+    ("signal", "positive", "message"),
+    [
+        ([1.0, 2.0], [True, True], "of one kind"),
+        ([1.0, np.nan], [True, False], "finite"),
+        ([1.0], [True, False], "as many labels"),
+    ],
+)
+def test_auroc_says_what_it_needs(signal: list[float], positive: list[bool], message: str) -> None:
+    """Both kinds, finite values, one label each."""
+    with pytest.raises(ValueError, match=message):
+        auroc(signal, positive)

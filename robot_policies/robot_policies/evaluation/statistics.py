@@ -133,6 +133,53 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * float(special.bdtr(k, n, 0.5)))
 
 
+def auroc(
+    signal: Sequence[float] | np.ndarray,
+    positive: Sequence[bool] | np.ndarray,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """Area under the ROC curve: the share of (positive, negative) pairs of which the positive has the higher signal.
+
+    0.5 is chance; ties count half. The interval is a percentile bootstrap over observations, those resamples left out
+    that hold one kind only.
+
+    Args:
+        signal: (N,) finite values, e.g. the energies of episodes.
+        positive: (N,) what they are to tell, e.g. whether the episodes failed; at least one of each kind.
+        confidence: Nominal coverage.
+        n_resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
+
+    Raises:
+        ValueError: The lengths differ, a value is not finite, or all observations are of one kind.
+    """
+    values, labels = np.asarray(signal, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if values.ndim != 1 or values.shape != labels.shape or not np.isfinite(values).all():
+        raise ValueError(f"expected finite values and as many labels, got {values.shape} and {labels.shape}")
+    if labels.all() or not labels.any():
+        raise ValueError(f"all {len(labels)} observations are of one kind, so there is nothing to tell apart")
+    draws = np.random.default_rng(seed).integers(0, len(values), (n_resamples, len(values)))
+    resampled = [
+        _pairs_in_order(values[d], labels[d]) for d in draws if labels[d].any() and not labels[d].all()
+    ]
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(
+        value=_pairs_in_order(values, labels),
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        method="bootstrap-percentile",
+    )
+
+
+def _pairs_in_order(values: np.ndarray, positive: np.ndarray) -> float:
+    high, low = values[positive][:, None], values[~positive]
+    return float(((high > low).mean() + (high >= low).mean()) / 2)
+
+
 def _check_counts(successes: int, trials: int, confidence: float) -> None:
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"expected 0 <= successes <= trials and trials >= 1, got {successes} of {trials}")
