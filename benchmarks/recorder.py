@@ -2,6 +2,7 @@
 
     python benchmarks/recorder.py --minutes 10           # then: what was published is in the bag, every message
     python benchmarks/recorder.py --minutes 0.5 --kill   # SIGKILL in the middle: how much is recovered
+    python benchmarks/recorder.py --minutes 10 --offline # the same messages through queue and writer alone, without DDS
 
 One process publishes (JPEG-sized frames at 30 Hz per camera, joint states at 100 Hz, each with its number), another one
 is the recorder node. Exit status 1 if a message is missing, twice, or out of order.
@@ -133,6 +134,57 @@ def run(minutes: float, *, kill: bool, home: Path) -> int:
     return judge(folder, json.loads(report.read_text()), killed_ns, said or "", home)
 
 
+def offline(minutes: float, home: Path) -> int:
+    """What queue, thread and writer can do: the messages of some minutes as fast as they are taken, then counted."""
+    from robot_datasets.importers.rosbag2_messages import known_types
+    from robot_deploy.recording.bag_writer import BagWriter
+    from robot_deploy.recording.recorder import Recorder, RecorderLimits
+
+    types = known_types()
+    stamp = types.types["builtin_interfaces/msg/Time"](sec=1, nanosec=0)
+    random = np.random.default_rng(0)
+    bag = BagWriter(home / "bags", about={})
+    shapes: dict[str, list[bytes]] = {}
+    for topic, (kind, _) in TOPICS.items():
+        bag.add_topic(topic, kind)
+        shapes[topic] = []
+        for number in range(16):
+            head = types.types["std_msgs/msg/Header"](stamp=stamp, frame_id=f"{number:08d}")
+            data = random.integers(0, 256, FRAME_BYTES, dtype=np.uint8)
+            fields = {"format": "jpeg", "data": data}
+            if kind.endswith("JointState"):
+                seven = np.arange(7.0)
+                fields = {
+                    "name": [f"joint{i}" for i in range(7)],
+                    "position": seven,
+                    "velocity": seven,
+                    "effort": seven,
+                }
+            message = types.types[kind](header=head, **fields)
+            shapes[topic].append(bytes(types.serialize_cdr(message, kind)))
+    recorder = Recorder(bag, RecorderLimits(min_free_mb=100))
+    began, spent = time.perf_counter(), time.process_time()
+    sent = dict.fromkeys(TOPICS, 0)
+    for step in range(round(minutes * 60 * 100)):
+        for topic, (_, rate) in TOPICS.items():
+            while sent[topic] < (step + 1) * rate / 100:
+                data = shapes[topic][sent[topic] % 16]
+                while recorder.status().waiting_bytes + len(data) > 32e6:
+                    time.sleep(0.002)
+                recorder.offer(topic, data, log_ns=10**18 + step * 10**7)
+                sent[topic] += 1
+    status = recorder.close()
+    wall, cpu = time.perf_counter() - began, time.process_time() - spent
+    numbers_found = {topic: status.written[topic] for topic in TOPICS}
+    share, speed = 100 * cpu / (60 * minutes), minutes * 60 / wall
+    print(
+        f"{minutes:g} minutes of messages, {status.bytes / 1e6:.0f} MB, in {wall:.1f} s ({speed:.0f} x real time), "
+        f"{cpu:.1f} s CPU: {share:.1f} % of a core at real time; longest batch {1e3 * status.longest_write_s:.0f} ms; "
+        f"written {numbers_found}, dropped {status.dropped or 'none'}"
+    )
+    return 0 if numbers_found == sent and not status.dropped else 1
+
+
 def judge(folder: Path, published: dict[str, Any], killed_ns: int, said: str, home: Path) -> int:
     """Compare what was published with what is in the bag; return the exit status."""
     from robot_deploy.recording.recovery import recover
@@ -168,6 +220,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--kill", action="store_true", help="SIGKILL the recorder after 60 %% of the time")
+    parser.add_argument("--offline", action="store_true", help="without DDS, as fast as possible")
     parser.add_argument("--publish", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -175,6 +228,8 @@ def main() -> int:
         publish(arguments.publish, arguments.report)
         return 0
     with tempfile.TemporaryDirectory() as home:
+        if arguments.offline:
+            return offline(arguments.minutes, Path(home))
         return run(arguments.minutes, kill=arguments.kill, home=Path(home))
 
 
