@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-mujoco = importlib.import_module("mujoco")
-
 ARM_JOINTS = tuple(f"panda_joint{i}" for i in range(1, 8))
 FINGER_JOINT = "panda_finger_joint1"
 BASE = "robot0_base"
@@ -38,6 +36,8 @@ class JointServo:
             model: A compiled robosuite scene with one Panda and its gripper.
             data: Its state.
         """
+        # Imported here: a task chooses how to render before anything imports mujoco.
+        self._mujoco = importlib.import_module("mujoco")
         self.model, self.data = model, data
         self.time_step = float(model.opt.timestep)
         joints = [model.joint(f"robot0_joint{i}") for i in range(1, 8)]
@@ -49,7 +49,7 @@ class JointServo:
         self._fingers_v = np.array([int(joint.dofadr[0]) for joint in fingers])
         self._finger_motors = [model.actuator(f"gripper0_right_gripper_finger_joint{i}").id for i in (1, 2)]
         self._strength = model.actuator_ctrlrange[self._motors, 1]
-        self._mass = np.zeros((model.nv, model.nv))
+        self._wanted, self._force = np.zeros(model.nv), np.zeros(model.nv)
 
     @property
     def positions(self) -> np.ndarray:
@@ -84,10 +84,11 @@ class JointServo:
             finger: Where each finger should be, 0 closed to 0.04 open [m].
         """
         model, data = self.model, self.data
-        mujoco.mj_step1(model, data)
-        mujoco.mj_fullM(model, self._mass, data.qM)
+        self._mujoco.mj_step1(model, data)
         pull = STIFFNESS * (position - data.qpos[self._q]) + DAMPING * (velocity - data.qvel[self._v])
-        torque = self._mass[np.ix_(self._v, self._v)] @ (acceleration + pull) + data.qfrc_bias[self._v]
+        self._wanted[self._v] = acceleration + pull
+        self._mujoco.mj_mulM(model, data, self._force, self._wanted)  # mass matrix times acceleration
+        torque = self._force[self._v] + data.qfrc_bias[self._v]
         data.ctrl[self._motors] = np.clip(torque, -self._strength, self._strength)
         data.ctrl[self._finger_motors] = finger, -finger
-        mujoco.mj_step2(model, data)
+        self._mujoco.mj_step2(model, data)

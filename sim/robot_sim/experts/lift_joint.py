@@ -30,12 +30,12 @@ REST = np.array([0.0, 0.19634954, 0.0, -2.61799388, 0.0, 2.94159265, 0.78539816]
 """Rest posture (7,) [rad]: that of robosuite's Panda."""
 
 OPEN, CLOSED = 0.04, 0.0  # finger targets [m]
-GAIN = 0.35  # share of the remaining way to go in one step [1]
-TOP_STEP = 0.014  # largest part of the way in one step and axis [m]
+GAIN = 0.22  # share of the remaining way to go in one step [1]
+TOP_STEP = 0.009  # largest part of the way in one step and axis [m]
 TOP_RISE = 0.005  # the same while holding the cube [m]
 UPRIGHT_GAIN = 0.3  # share of the hand's tilt to take away in one step [1]
 POSTURE_GAIN = 0.05  # share of the way to the rest posture, within the arm's freedom, in one step [1]
-DEFAULT_NOISE = 0.006  # see `JointLiftExpert` [rad]
+DEFAULT_NOISE = 0.005  # see `JointLiftExpert` [rad]
 _DAMPED = 1e-3  # of the pseudo-inverse [m]
 _DOWN = PANDA.flange_poses(REST[None])[0][:3, :3]
 

@@ -1,0 +1,260 @@
+"""The surrogate as a node: a simulated Panda behind the topics of ros2_control.
+
+Publishes ``/joint_states`` (100 Hz), ``/cube_pose`` in the arm's base frame, compressed images, and ``~/success``
+(latched). Listens to ``/arm_controller/joint_trajectory`` for arm and finger together; with ``controller:=split`` to
+``/gripper_controller/joint_trajectory`` for the finger; with ``controller:=forward`` to ``/arm_controller/commands``.
+``~/reset`` starts the episode of the parameter ``seed``; ``~/fault``
+(String) switches one of `robot_deploy.surrogate.faults` on; ``~/audit`` says what was commanded (JSON).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, JointState
+from std_msgs.msg import Bool, Float64MultiArray, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_datasets.image_codec import encode_frame
+from robot_datasets.mapping import ConfigError
+from robot_deploy.nodes.command_loop import CommandLoop
+from robot_deploy.nodes.guarded import guarded
+from robot_deploy.nodes.parameters import declare_parameters
+from robot_deploy.nodes.process import run_node
+from robot_deploy.nodes.qos import COMMAND, EVENTS, LATCHED
+from robot_deploy.nodes.stamps import from_ns, to_ns
+from robot_deploy.robots import load_robot
+from robot_deploy.surrogate.arm import JOINTS, SurrogateArm
+from robot_deploy.surrogate.audit import CommandAudit
+from robot_deploy.surrogate.controllers import ForwardController, JointTrajectoryController
+from robot_deploy.surrogate.faults import SensorFaults
+
+PARAMETERS: dict[str, Any] = {
+    "seed": 0,
+    "robot": "panda_hand",
+    "controller": "trajectory",
+    "state_rate": 100.0,
+    "pose_rate": 50.0,
+    "cameras": [""],
+    "image_rate": 15.0,
+    "image_size": 84,
+    "noise": 0.0,
+    "latency_ms": 0.0,
+    "realtime_priority": 0,
+}
+ABOUT = {
+    "seed": "episode of the next reset",
+    "robot": "preset whose limits the audit holds commands against",
+    "controller": "trajectory, split or forward",
+    "state_rate": "of joint states [Hz]",
+    "pose_rate": "of the cube's pose [Hz]",
+    "cameras": "agentview, frontview, sideview, wrist; empty for none",
+    "image_rate": "[Hz]",
+    "image_size": "side [px]",
+    "noise": "standard deviation of measured positions [rad or m]",
+    "latency_ms": "between a measurement and its message [ms]",
+    "realtime_priority": "SCHED_FIFO priority of the simulation; 0 for none",
+}
+RANGES = {
+    "state_rate": (10.0, 1000.0),
+    "pose_rate": (1.0, 500.0),
+    "image_rate": (0.5, 60.0),
+    "image_size": (16, 1024),
+    "noise": (0.0, 0.1),
+    "latency_ms": (0.0, 200.0),
+    "realtime_priority": (0, 99),
+}
+
+
+class FakeArmNode(Node):
+    """See the module's docstring."""
+
+    def __init__(self, name: str = "fake_arm", **options: Any) -> None:
+        """Build the scene and begin."""
+        super().__init__(name, **options)
+        self.heartbeat_ns, self.finished = time.monotonic_ns(), threading.Event()
+        p = self._values = declare_parameters(
+            self, PARAMETERS, about=ABOUT, ranges=RANGES, writable=("seed",)
+        )
+        self._random = np.random.default_rng(0)
+        cameras = tuple(camera for camera in p["cameras"] if camera)
+        self._controllers = self._make_controllers(p["controller"])
+        robot = load_robot(p["robot"])
+        audit = CommandAudit(replace(robot, position_margin=0.0).limits())
+        self._arm = SurrogateArm(self._controllers, audit, cameras=cameras, size=p["image_size"])
+        self._lock, self._faults = threading.Lock(), SensorFaults()
+        self._states = self.create_publisher(JointState, "/joint_states", EVENTS)
+        self._poses = self.create_publisher(PoseStamped, "/cube_pose", EVENTS)
+        self._success = self.create_publisher(Bool, "~/success", LATCHED)
+        self._audit_out = self.create_publisher(String, "~/audit", EVENTS)
+        self._images = {
+            camera: self.create_publisher(CompressedImage, f"/camera/{camera}/image_raw/compressed", EVENTS)
+            for camera in cameras
+        }
+        self._black = encode_frame(np.zeros((p["image_size"], p["image_size"], 3), dtype=np.uint8), "jpeg")
+        self._subscribe()
+        self._pose_every = max(1, round(p["state_rate"] / p["pose_rate"]))
+        self._ticks, self._told_success, self._pending = 0, False, []
+        self.create_service(Trigger, "~/reset", guarded(self, self._reset, self._complain))
+        self.create_subscription(String, "~/fault", guarded(self, self._choose, self._complain), EVENTS)
+        self.create_timer(0.2, guarded(self, self._report, self._complain))
+        if cameras:
+            self.create_timer(1.0 / p["image_rate"], guarded(self, self._show, self._complain))
+        self._loop = CommandLoop(
+            round(1e9 / p["state_rate"]), self._tick, self._complain, priority=p["realtime_priority"]
+        )
+
+    def close(self) -> None:
+        """End the simulation."""
+        self._loop.stop()
+        self._arm.close()
+
+    def _make_controllers(self, kind: str) -> list[Any]:
+        if kind == "trajectory":
+            return [JointTrajectoryController(JOINTS)]
+        if kind == "split":
+            return [JointTrajectoryController(JOINTS[:7]), JointTrajectoryController(JOINTS[7:])]
+        if kind == "forward":
+            return [ForwardController(JOINTS)]
+        raise ConfigError(f"controller: got '{kind}', expected trajectory, split or forward")
+
+    def _subscribe(self) -> None:
+        for controller, name in zip(self._controllers, ("arm", "gripper"), strict=False):
+            if isinstance(controller, ForwardController):
+                message, topic = Float64MultiArray, f"/{name}_controller/commands"
+            else:
+                message, topic = JointTrajectory, f"/{name}_controller/joint_trajectory"
+            take = guarded(self, self._taker(controller), self._complain)
+            self.create_subscription(message, topic, take, COMMAND)
+
+    def _taker(self, controller: Any) -> Any:
+        def take(message: Any) -> None:
+            if isinstance(controller, ForwardController):
+                with self._lock:
+                    self._catch_up()
+                    controller.take(np.array(message.data, dtype=np.float64))
+                return
+            points = message.points
+            times = np.array([p.time_from_start.sec * 10**9 + p.time_from_start.nanosec for p in points])
+            columns = [_column(points, part) for part in ("positions", "velocities", "accelerations")]
+            if columns[0] is None:
+                return
+            with self._lock:
+                self._catch_up()
+                controller.take(
+                    tuple(message.joint_names), to_ns(message.header.stamp), times, *columns, now_ns=self._clock_ns()
+                )  # fmt: skip
+
+        return take
+
+    def _catch_up(self) -> None:
+        """Simulate up to now: what comes now changes nothing of what was before."""
+        now_ns = time.monotonic_ns()
+        self._arm.advance(now_ns, self._clock_ns() - now_ns)
+
+    def _clock_ns(self) -> int:
+        return time.time_ns()
+
+    def _tick(self, now_ns: int) -> None:
+        with self._lock:
+            self._catch_up()
+            servo = self._arm.task.servo
+            positions, velocities, cube = servo.positions, servo.velocities, self._arm.task.cube()
+            lifted = self._arm.lifted
+        stamp_ns = self._clock_ns()
+        state = JointState(name=list(JOINTS))
+        state.header.stamp = from_ns(stamp_ns)
+        noise = self._random.normal(0.0, self._values["noise"], len(JOINTS)) if self._values["noise"] else 0.0
+        state.position, state.velocity = (positions + noise).tolist(), velocities.tolist()
+        self._later(self._states, self._faults.states(state), now_ns)
+        if self._ticks % self._pose_every == 0 and self._faults.name != "pose_dropped":
+            self._poses.publish(_pose(cube, stamp_ns))
+        self._ticks += 1
+        if lifted != self._told_success:
+            self._told_success = lifted
+            self._success.publish(Bool(data=lifted))
+
+    def _later(self, publisher: Any, messages: list[Any], now_ns: int) -> None:
+        self._pending += [(now_ns + round(self._values["latency_ms"] * 1e6), m) for m in messages]
+        while self._pending and self._pending[0][0] <= now_ns:
+            publisher.publish(self._pending.pop(0)[1])
+
+    def _show(self) -> None:
+        for camera, publisher in self._images.items():
+            with self._lock:
+                pixels, stamp_ns = self._arm.image(camera), self._clock_ns()
+            data = self._faults.image(encode_frame(pixels, "jpeg"), self._black)
+            if data is None:
+                continue
+            message = CompressedImage(format="jpeg")
+            message.header.frame_id = camera
+            message.header.stamp = self._faults.image_stamp(from_ns(stamp_ns))
+            message.data = data
+            publisher.publish(message)
+
+    def _reset(self, request: Any, response: Any) -> Any:
+        del request
+        seed = int(self.get_parameter("seed").value or 0)
+        with self._lock:
+            self._arm.reset(seed)
+            self._told_success = False
+        self._success.publish(Bool(data=False))
+        response.success, response.message = True, f"episode {seed}"
+        return response
+
+    def _choose(self, message: String) -> None:
+        self._faults.choose(message.data)
+
+    def _report(self) -> None:
+        with self._lock:
+            audit, servo = self._arm.audit, self._arm.task.servo
+            said = {
+                "violations": audit.violations,
+                "largest": audit.largest,
+                "moving_ns": audit.moving_ns,
+                "samples": audit.samples,
+                "skipped_ms": self._arm.skipped_ns / 1e6,
+                "seed": int(self.get_parameter("seed").value or 0),
+                "lifted": self._arm.lifted,
+                "fastest": float(np.abs(servo.velocities[:7]).max()),
+                "rejected": [r for c in self._controllers for r in getattr(c, "rejected", [])],
+                "now_ns": time.monotonic_ns(),
+            }
+        self._audit_out.publish(String(data=json.dumps(said)))
+
+    def _complain(self, reason: str) -> None:
+        self.get_logger().error(reason)
+
+
+def _column(points: Any, part: str) -> np.ndarray | None:
+    """(K, n) numbers of a trajectory's points; None where the first has none."""
+    if not points or not getattr(points[0], part):
+        return None
+    return np.array([getattr(point, part) for point in points], dtype=np.float64)
+
+
+def _pose(cube: np.ndarray, stamp_ns: int) -> PoseStamped:
+    message = PoseStamped()
+    message.header.stamp, message.header.frame_id = from_ns(stamp_ns), "panda_link0"
+    p, q = message.pose.position, message.pose.orientation
+    p.x, p.y, p.z, q.x, q.y, q.z, q.w = (float(value) for value in cube)
+    return message
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node until a signal ends it."""
+    return run_node(FakeArmNode, arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
