@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 FRAME_BYTES = 25_000
+PATIENCE_S = 180.0  # for processes to start on a busy machine
 TOPICS = {
     "/camera_a/compressed": ("sensor_msgs/msg/CompressedImage", 30.0),
     "/camera_b/compressed": ("sensor_msgs/msg/CompressedImage", 30.0),
@@ -49,7 +50,7 @@ def publish(seconds: float, report: Path) -> None:
     publishers, sent, last = {}, dict.fromkeys(TOPICS, 0), {}
     for topic, (kind, _) in TOPICS.items():
         publishers[topic] = node.create_publisher(message_class(kind), topic, profile)
-    until = time.monotonic() + 15
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and any(p.get_subscription_count() < 1 for p in publishers.values()):
         rclpy.spin_once(node, timeout_sec=0.1)
     time.sleep(1.5)  # the recorder looks for reliable publishers twice a second
@@ -116,16 +117,16 @@ def run(minutes: float, *, kill: bool, home: Path) -> int:
         killed_ns = 0
         try:
             if kill:
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + PATIENCE_S
                 while not list(bags.glob("*/*.mcap")) and time.monotonic() < deadline:
                     time.sleep(0.2)
                 time.sleep(60.0 * minutes * 0.6)
                 os.kill(recorder.pid, signal.SIGKILL)
                 killed_ns = time.time_ns()
-            sensors.wait(timeout=60.0 * minutes + 120)
+            sensors.wait(timeout=60.0 * minutes + 2 * PATIENCE_S)
             if not kill:
                 recorder.send_signal(signal.SIGINT)
-            _, said = recorder.communicate(timeout=60)
+            _, said = recorder.communicate(timeout=PATIENCE_S)
         finally:
             for process in (recorder, sensors):
                 if process.poll() is None:
