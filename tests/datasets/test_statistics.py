@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from robot_datasets import statistics
 from robot_datasets.errors import DatasetError
 from robot_datasets.statistics import FeatureStats, PixelStatistics, merge_moments, merge_pixels
+from robot_datasets.streamed_statistics import statistics_of_pieces
 from robot_datasets.testing import EXAMPLE_IMAGE, write_example_store
 
 values = hnp.arrays(
@@ -115,3 +116,23 @@ def test_episodes_that_are_not_there_have_no_statistics(episodes: list[int], tmp
     store = write_example_store(tmp_path / "s.zarr", [3, 5, 2, 4])
     with pytest.raises(DatasetError, match=r"within 0\.\.3"):
         store.stats("action", episodes)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 4001])
+def test_statistics_of_pieces_equal_those_of_the_whole(dtype: str, n_rows: int) -> None:
+    """A column that passes by in pieces has the same quantiles to the bit, whatever its type and signs."""
+    random = np.random.default_rng(n_rows)
+    wide = random.normal(size=(n_rows, 2, 11)) * 10.0 ** random.integers(-8, 8, (2, 11))
+    wide[:, 0, 0], wide[:, 0, 1], wide[n_rows // 2 :, 0, 2] = 0.25, -0.0, 0.0
+    data = (wide > 0).astype(dtype) if dtype == "bool" else wide.astype(dtype)
+    pieces = np.array_split(data, [n_rows // 3, n_rows // 3, n_rows // 2])
+    found, expected = statistics_of_pieces(lambda: pieces).to_array(), FeatureStats.of(data).to_array()
+    np.testing.assert_array_equal(found[[0, 1, 2, 5, 6, 7, 8, 9]], expected[[0, 1, 2, 5, 6, 7, 8, 9]])
+    np.testing.assert_allclose(found[3:5], expected[3:5], rtol=1e-9, atol=1e-9 * np.abs(wide).max())
+
+
+def test_statistics_of_no_pieces_are_an_error() -> None:
+    """Nothing has no mean."""
+    with pytest.raises(DatasetError, match="at least one step"):
+        statistics_of_pieces(lambda: [np.empty((0, 3))])

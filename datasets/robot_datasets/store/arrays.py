@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,41 +35,78 @@ def require_zarr() -> None:
 def write_column(
     group: zarr.Group, path: str, values: np.ndarray, *, attributes: dict[str, Any] | None = None
 ) -> None:
-    """Write `values` (T, ...) as one sharded, zstd-compressed array.
+    """Write `values` (T, ...) as one array, see `write_pieces`."""
+
+    def pieces(n_rows: int) -> Iterator[np.ndarray]:
+        return (values[start : start + n_rows] for start in range(0, len(values), n_rows))
+
+    write_pieces(group, path, pieces, shape=values.shape, dtype=values.dtype, attributes=attributes)
+
+
+def write_pieces(
+    group: zarr.Group,
+    path: str,
+    pieces: Callable[[int], Iterable[np.ndarray]],
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    attributes: dict[str, Any] | None = None,
+) -> None:
+    """Write one sharded, zstd-compressed array, of which no more than a shard is in memory.
 
     zstd in one thread gives the same bytes every time; blosc with threads does not.
+
+    Args:
+        group: Group of the array.
+        path: Its path below the group.
+        pieces: Given a number of rows, yields the values in pieces of so many.
+        shape: (T, ...).
+        dtype: Type of the values.
+        attributes: Attributes of the array.
     """
     from zarr.codecs import ZstdCodec
 
     keep_zeros: Any = {"write_empty_chunks": True}
-    row_bytes = values.itemsize * int(np.prod(values.shape[1:]))
-    chunk, shard = column_chunks(len(values), row_bytes)
-    array = group.create_array(
+    chunk, shard = column_chunks(shape[0], dtype.itemsize * int(np.prod(shape[1:])))
+    target = group.create_array(
         path,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=(chunk, *(max(1, n) for n in values.shape[1:])),
-        shards=(shard, *(max(1, n) for n in values.shape[1:])),
+        shape=shape,
+        dtype=dtype,
+        chunks=(chunk, *(max(1, n) for n in shape[1:])),
+        shards=(shard, *(max(1, n) for n in shape[1:])),
         compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
-        fill_value=False if values.dtype == np.bool_ else 0,
+        fill_value=False if dtype == np.bool_ else 0,
         attributes=attributes,
         config=keep_zeros,  # a chunk file that is missing means damage, never zeros
     )
-    for start in range(0, len(values), shard):
-        array[start : start + shard] = values[start : start + shard]
+    start = 0
+    for piece in pieces(shard):
+        target[start : start + len(piece)] = piece
+        start += len(piece)
 
 
-def write_text(group: zarr.Group, path: str, texts: Sequence[str]) -> None:
-    """Write strings as UTF-8 bytes back to back plus (N+1,) offsets: core zarr types only, and cheap to open."""
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(e) for e in encoded], out=offsets[1:])
-    write_column(group, f"{path}/bytes", np.frombuffer(b"".join(encoded), dtype=np.uint8))
-    write_column(group, f"{path}/offsets", offsets)
+class TextColumn:
+    """Strings as UTF-8 bytes back to back plus (N+1,) offsets: core zarr types only, and cheap to open."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._bytes = bytearray()
+        self._ends = array("q", [0])
+        for text in texts:
+            self.add(text)
+
+    def add(self, text: str) -> None:
+        """Append one string."""
+        self._bytes += text.encode()
+        self._ends.append(len(self._bytes))
+
+    def write(self, group: zarr.Group, path: str) -> None:
+        """Write both arrays."""
+        write_column(group, f"{path}/bytes", np.frombuffer(self._bytes, dtype=np.uint8))
+        write_column(group, f"{path}/offsets", np.fromiter(self._ends, np.int64))
 
 
 def split_text(data: bytes, offsets: np.ndarray) -> list[str]:
-    """Undo `write_text`, given its two arrays."""
+    """Return the strings of a `TextColumn`, given its two arrays."""
     ends = offsets.tolist()
     return [data[a:b].decode() for a, b in itertools.pairwise(ends)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,26 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open `path`, create it if missing, and cut off a torn last line."""
-        self.entries: list[dict[str, Any]] = []
-        good = 0
-        if path.exists():
-            self.entries, good = _read(path)
-        self._file = open_at_end(path)
-        self.size = good
+        self._path = path
+        self.header: dict[str, Any] | None = None
+        """The first event; None if there is none yet."""
+        self.size = 0
         """Length of the whole lines [bytes]."""
+        if path.exists():
+            for entry, end in _whole_lines(path):
+                self.header = self.header or entry
+                self.size = end
+        self._file = open_at_end(path)
         self._cut()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Read the events after the header, one at a time: a store may have millions."""
+        lines = _whole_lines(self._path)
+        next(lines, None)
+        for entry, end in lines:
+            if end > self.size:
+                return
+            yield entry
 
     def append(self, *entries: dict[str, Any]) -> None:
         """Write events and wait until the disk has them.
@@ -44,10 +57,10 @@ class Journal:
             self._cut()
             raise
         self.size += len(lines)  # from here on they count
-        self.entries.extend(entries)
+        self.header = self.header or next(iter(entries), None)
 
     def close(self) -> None:
-        """Close the file; the entries stay readable."""
+        """Close the file; the events stay readable."""
         self._file.close()
 
     def _cut(self) -> None:
@@ -61,16 +74,15 @@ def _line(entry: dict[str, Any]) -> bytes:
     return f"{zlib.crc32(text):08x} ".encode() + text + b"\n"
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    entries: list[dict[str, Any]] = []
-    good = 0
+def _whole_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the events up to the first torn line, each with the position of its end."""
+    end = 0
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n") or not _is_whole(line):
-                break
-            entries.append(json.loads(line[9:]))
-            good += len(line)
-    return entries, good
+                return
+            end += len(line)
+            yield json.loads(line[9:]), end
 
 
 def _is_whole(line: bytes) -> bool:

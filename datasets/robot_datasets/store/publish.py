@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,104 +11,99 @@ import numpy as np
 
 from robot_datasets.statistics import STATISTICS, FeatureStats, merge_pixels
 from robot_datasets.store import layout
-from robot_datasets.store.arrays import write_column, write_text
+from robot_datasets.store.arrays import write_column, write_pieces
 from robot_datasets.store.blob import BlobWriter
+from robot_datasets.store.episode_table import EpisodeTable
 from robot_datasets.store.layout import StoreSpec
 from robot_datasets.store.rows import RowSpool
 from robot_datasets.store.staging import Staging, sync_tree
+from robot_datasets.streamed_statistics import statistics_of_pieces
 
 if TYPE_CHECKING:
     import zarr
 
-_SUCCESS_CODE = {None: -1, False: 0, True: 1}
+_PIECE_ROWS = 1 << 14
+_AT_ONCE_BYTES = 16 << 20
+"""Columns up to this size are in memory for their statistics, which is faster; the figures are the same."""
 
 
 def publish_store(
     staging: Staging,
     spec: StoreSpec,
-    entries: Sequence[Mapping[str, Any]],
+    events: Iterable[Mapping[str, Any]],
     rows: RowSpool,
     blobs: Mapping[str, BlobWriter],
 ) -> None:
     """Write everything but the image payload, which is in place, then swap the store in.
 
-    Repeatable: what an interrupted attempt left is removed first.
+    Repeatable: what an interrupted attempt left is removed first. Columns pass through memory a shard at a time.
     """
     import zarr
 
-    episodes = [entry for entry in entries if "source_id" in entry]
-    lengths = [entry["n_steps"] for entry in episodes]
+    table = EpisodeTable(events)
     _remove_all_but_payload(staging.store)
     root = zarr.create_group(str(staging.store), zarr_format=3, attributes=spec.to_attributes())
-    write_column(root, layout.EPISODE_ENDS, np.cumsum(lengths, dtype=np.int64))
-    _write_episodes(root, episodes)
-    _write_quarantine(root, entries)
-    _write_warnings(root, episodes)
+    table.write(root)
+    columns = _Columns(root, rows, np.fromiter(table.n_steps, np.int64))
     for name in spec.low_dim:
-        column = rows.column(("data", name), lengths)
-        write_column(root, layout.column_path(name), column)
-        _write_stats(root, name, rows, lengths, FeatureStats.of(column))
-        del column
+        columns.copy(("data", name), layout.column_path(name))
+        columns.write_statistics(name, columns.statistics(name))
     for name in spec.image_features:
-        _write_image_arrays(root, name, rows, lengths, blobs[name])
-        tables, histograms = rows.column(("stats", name), lengths), rows.column(("histogram", name), lengths)
-        write_column(root, f"{layout.stats_path(name)}/histogram", histograms)
-        _write_stats(root, name, rows, lengths, merge_pixels(tables, histograms, spec.features[name].dtype))
+        _write_image_arrays(root, name, columns, blobs[name])
+        columns.copy(("histogram", name), f"{layout.stats_path(name)}/histogram")
+        columns.write_statistics(name, columns.pixel_statistics(name, spec.features[name].dtype))
     sync_tree(staging.store)
     staging.swap_in()
 
 
-def _write_episodes(root: zarr.Group, episodes: Sequence[Mapping[str, Any]]) -> None:
-    tasks = list(dict.fromkeys(entry["task"] for entry in episodes))
-    index = {task: i for i, task in enumerate(tasks)}
-    write_text(root, layout.TASKS, tasks)
-    columns = {
-        "task_index": np.array([index[e["task"]] for e in episodes], dtype=np.int64),
-        "success": np.array([_SUCCESS_CODE[e["success"]] for e in episodes], dtype=np.int8),
-        "n_steps": np.array([e["n_steps"] for e in episodes], dtype=np.int64),
-        "checksum": np.array([list(bytes.fromhex(e["checksum"])) for e in episodes], dtype=np.uint8),
-    }
-    for name, column in columns.items():
-        write_column(root, f"{layout.EPISODES}/{name}", column)
-    write_text(root, f"{layout.EPISODES}/source_id", [e["source_id"] for e in episodes])
-    write_text(root, f"{layout.EPISODES}/split", [e["split"] for e in episodes])
-    segments = [(i, *row) for i, e in enumerate(episodes) for row in e["segments"]]
-    for position, name in enumerate(("episode", "start", "end")):
-        values = np.array([s[position] for s in segments], dtype=np.int64)
-        write_column(root, f"{layout.SEGMENTS}/{name}", values)
-    for position, name in enumerate(("tag", "text"), start=3):
-        write_text(root, f"{layout.SEGMENTS}/{name}", [str(s[position]) for s in segments])
+class _Columns:
+    """Carries columns from the spool into the store."""
+
+    def __init__(self, root: zarr.Group, rows: RowSpool, lengths: np.ndarray) -> None:
+        self.root, self.lengths = root, lengths
+        self._rows = rows
+
+    def pieces(self, key: tuple[str, str], n_rows: int = _PIECE_ROWS) -> Iterator[np.ndarray]:
+        return self._rows.pieces(key, self.lengths, n_rows)
+
+    def copy(self, key: tuple[str, str], path: str, attributes: dict[str, Any] | None = None) -> None:
+        block = self._rows.block(key)
+        shape = (self._rows.n_rows(key, self.lengths), *block.shape)
+        pieces = partial(self.pieces, key)
+        write_pieces(self.root, path, pieces, shape=shape, dtype=block.dtype, attributes=attributes)
+
+    def write_statistics(self, name: str, total: FeatureStats) -> None:
+        attributes = {"statistics": list(STATISTICS)}
+        path = layout.stats_path(name)
+        self.copy(("stats", name), f"{path}/episodes", attributes)
+        write_column(self.root, f"{path}/total", total.to_array(), attributes=attributes)
+
+    def statistics(self, name: str) -> FeatureStats:
+        key = ("data", name)
+        n_bytes = self._rows.block(key).unit_bytes * self._rows.n_rows(key, self.lengths)
+        if n_bytes <= _AT_ONCE_BYTES:
+            return FeatureStats.of(self._rows.column(key, self.lengths))
+        return statistics_of_pieces(partial(self.pieces, key))
+
+    def pixel_statistics(self, name: str, dtype: str) -> FeatureStats:
+        total = sum(p.sum(axis=0, dtype=np.int64) for p in self.pieces(("histogram", name)))
+        return merge_pixels(self._rows.column(("stats", name), self.lengths), np.asarray(total)[None], dtype)
 
 
-def _write_quarantine(root: zarr.Group, entries: Sequence[Mapping[str, Any]]) -> None:
-    set_aside = [entry for entry in entries if "quarantine" in entry]
-    write_text(root, f"{layout.QUARANTINE}/source_id", [entry["quarantine"] for entry in set_aside])
-    write_text(root, f"{layout.QUARANTINE}/reason", [entry["reason"] for entry in set_aside])
-
-
-def _write_warnings(root: zarr.Group, episodes: Sequence[Mapping[str, Any]]) -> None:
-    found = [(i, text) for i, e in enumerate(episodes) for text in e.get("warnings", ())]
-    write_column(root, f"{layout.WARNINGS}/episode", np.array([i for i, _ in found], dtype=np.int64))
-    write_text(root, f"{layout.WARNINGS}/text", [text for _, text in found])
-
-
-def _write_stats(
-    root: zarr.Group, name: str, rows: RowSpool, lengths: Sequence[int], total: FeatureStats
-) -> None:
-    attributes = {"statistics": list(STATISTICS)}
-    path = layout.stats_path(name)
-    write_column(root, f"{path}/episodes", rows.column(("stats", name), lengths), attributes=attributes)
-    write_column(root, f"{path}/total", total.to_array(), attributes=attributes)
-
-
-def _write_image_arrays(
-    root: zarr.Group, name: str, rows: RowSpool, lengths: Sequence[int], blob: BlobWriter
-) -> None:
+def _write_image_arrays(root: zarr.Group, name: str, columns: _Columns, blob: BlobWriter) -> None:
     path = layout.image_path(name)
-    sizes = rows.column(("length", name), lengths)
-    offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
-    np.cumsum(sizes, out=offsets[1:])
-    write_column(root, f"{path}/offsets", offsets)
+
+    def offsets(n_rows: int) -> Iterator[np.ndarray]:
+        """Where every frame begins, and where the last one ends."""
+        end = 0
+        for sizes in columns.pieces(("length", name), n_rows):
+            ends = end + np.cumsum(sizes)
+            yield np.concatenate([[end], ends[:-1]])
+            end = int(ends[-1])
+        yield np.array([end])
+
+    shape = (int(columns.lengths.sum()) + 1,)
+    write_pieces(root, f"{path}/offsets", offsets, shape=shape, dtype=np.dtype(np.int64))
     root.create_array(
         f"{path}/bytes",
         shape=(blob.size,),

@@ -7,11 +7,12 @@ frame, the statistics. Sizes follow from the number of steps, so the journal is 
 from __future__ import annotations
 
 import math
-import mmap
 import os
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from robot_datasets.errors import DatasetError
 from robot_datasets.statistics import STATISTICS, histogram_bins
 from robot_datasets.store.copying import append_file, open_at_end, write_all
 from robot_datasets.store.layout import StoreSpec
+
+Lengths: TypeAlias = "Sequence[int] | array[int] | np.ndarray"
+"""Steps of each episode."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def encode_record(
 class RowSpool:
     """Appends and reads back episode records."""
 
-    def __init__(self, path: Path, blocks: Sequence[Block], lengths: Sequence[int]) -> None:
+    def __init__(self, path: Path, blocks: Sequence[Block], lengths: Lengths) -> None:
         """Open for appending after the records of episodes of these `lengths`; the rest is cut off."""
         self._path = path
         self._blocks = list(blocks)
@@ -121,24 +125,45 @@ class RowSpool:
         """Close the file."""
         self._file.close()
 
-    def column(self, key: tuple[str, str], lengths: Sequence[int]) -> np.ndarray:
+    def column(self, key: tuple[str, str], lengths: Lengths) -> np.ndarray:
         """Return a per-step block of all episodes joined (T, ...), or a per-episode block stacked (E, ...)."""
-        index = [block.key for block in self._blocks].index(key)
-        before, block = self._blocks[:index], self._blocks[index]
+        return next(self.pieces(key, lengths, self.n_rows(key, lengths)))
+
+    def n_rows(self, key: tuple[str, str], lengths: Lengths) -> int:
+        """Number of rows of `column`."""
+        return int(np.asarray(lengths).sum()) if self.block(key).per_step else len(lengths)
+
+    def block(self, key: tuple[str, str]) -> Block:
+        """Return the block of this key."""
+        return next(block for block in self._blocks if block.key == key)
+
+    def pieces(self, key: tuple[str, str], lengths: Lengths, n_rows: int) -> Iterator[np.ndarray]:
+        """Yield `column` in pieces of `n_rows` (the last may be shorter), so that it need not fit into memory."""
+        block = self.block(key)
         steps = np.asarray(lengths, dtype=np.int64)
         records = _sizes(self._blocks, steps)
-        starts = np.cumsum(records) - records + _sizes(before, steps)
-        sizes = _sizes([block], steps)
-        result = np.empty(
-            (int(steps.sum()) if block.per_step else len(steps), *block.shape), dtype=block.dtype
-        )
-        target = result.data.cast("B")
-        with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            position = 0
-            for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
-                target[position : position + size] = mapped[start : start + size]
-                position += size
-        return result
+        starts = np.cumsum(records) - records + _sizes(self._blocks[: self._blocks.index(block)], steps)
+        counts = steps if block.per_step else np.ones_like(steps)
+        ends = np.cumsum(counts)
+        with self._path.open("rb") as file:
+            for first in range(0, int(ends[-1]), n_rows):
+                last = min(first + n_rows, int(ends[-1]))
+                result = np.empty((last - first, *block.shape), dtype=block.dtype)
+                target = result.data.cast("B")
+                touched = slice(
+                    np.searchsorted(ends, first, "right"), np.searchsorted(ends, last, "left") + 1
+                )
+                firsts = ends[touched] - counts[touched]
+                begins = np.maximum(firsts, first)
+                positions = starts[touched] + (begins - firsts) * block.unit_bytes
+                borders = (np.minimum(ends[touched], last) - first) * block.unit_bytes
+                done = 0
+                for position, border in zip(positions.tolist(), borders.tolist(), strict=True):
+                    file.seek(position)
+                    if file.readinto(target[done:border]) != border - done:
+                        raise DatasetError(f"{self._path} ends too early; delete the staging directory")
+                    done = border
+                yield result
 
 
 def _sizes(blocks: Sequence[Block], steps: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ class Staging:
         if not self.store.is_dir():
             self._clear()
         journal = Journal(self._journal)
-        if journal.entries and journal.entries[0] != header:
+        if journal.header is not None and journal.header != header:
             journal.close()
             if not self._overwrite:
                 raise DatasetError(
@@ -65,7 +65,7 @@ class Staging:
                 )
             self._clear()
             journal = Journal(self._journal)
-        if not journal.entries:
+        if journal.header is None:
             self._clear(keep=self._journal.name)
             journal.append(header)
             self.store.mkdir()

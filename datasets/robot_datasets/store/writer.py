@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -170,7 +171,7 @@ class EpisodeStoreWriter:
         if not self._lengths:
             raise DatasetError(f"no episode was written to {self.path}; an episode store needs at least one")
         self.close(keep_lock=True)
-        publish_store(self._staging, self.spec, self._journal.entries, self._rows, self._blobs)
+        publish_store(self._staging, self.spec, self._journal.events(), self._rows, self._blobs)
         self._staging.close()
         return self.path
 
@@ -202,12 +203,12 @@ class EpisodeStoreWriter:
 
     def _open_files(self, image_chunk_bytes: int) -> None:
         self._closed = False
-        self._lengths: list[int] = []
+        self._lengths = array("q")
         self._n_steps = 0
         self._done: set[str] = set()
         self._quarantined: dict[str, str] = {}
         sizes = dict.fromkeys(self.spec.image_features, 0)
-        for entry in self._journal.entries[1:]:
+        for entry in self._journal.events():
             self._count(entry)
             sizes.update(entry.get("image_bytes", {}))
         self._blobs = {
