@@ -11,7 +11,7 @@ from typing import Any
 from robot_datasets.engine.executors import choose_executor, write_episodes
 from robot_datasets.engine.report import ConversionReport
 from robot_datasets.errors import DatasetError, storage_error
-from robot_datasets.importers import detect_importer, get_importer
+from robot_datasets.importers import detect_source, get_importer
 from robot_datasets.importers.base import Importer, Plan, resolve_options
 from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
 from robot_datasets.store.layout import storable_text
@@ -228,8 +228,10 @@ def _plan(path: Path, format: str | Importer | None, options: Mapping[str, str])
         raise DatasetError(f"{path} does not exist; check the path of the source")
     if isinstance(format, Importer):
         importer = format
+    elif format:
+        importer = get_importer(format)
     else:
-        importer = get_importer(format) if format else detect_importer(path)
+        importer, path = detect_source(path)
     return importer, importer.plan(path, resolve_options(importer, options))
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from robot_datasets.convert import Progress, convert
 from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import ACTION, STATE
-from robot_datasets.importers import detect_importer, get_importer, importer_names
+from robot_datasets.importers import detect_importer, detect_source, get_importer, importer_names
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
 from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
 from robot_datasets.testing import example_features, tree_digest
@@ -196,6 +197,22 @@ def test_leftovers_of_a_kill_after_the_swap_are_removed(source: Path, tmp_path: 
     (staging / "rows.bin").write_bytes(b"leftover")
     assert convert(source, tmp_path / "s.zarr", format=CountingImporter()).unchanged
     assert not staging.exists()
+
+
+def test_a_source_some_levels_deeper_is_found(tmp_path: Path) -> None:
+    """Pointing too high finds the only source below; of several, the error says where they are."""
+    for number, place in enumerate(("a/b/c", "a/d")):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        with h5py.File(tmp_path / "in" / place / "demo.hdf5", "w") as file:
+            file["data/demo_1/actions"] = np.full((3, 2), float(number))
+            file["data/demo_1/states"] = np.arange(12.0).reshape(3, 4)
+        if not number:
+            assert convert(tmp_path / "in", tmp_path / "s.zarr", options={"fps": "10"}).n_episodes == 1
+            assert detect_source(tmp_path / "in")[1] == tmp_path / "in" / "a/b/c"
+    with pytest.raises(
+        DatasetError, match=r"convert one at a time: .*a/d \(robomimic_hdf5\), .*a/b/c \(robom"
+    ):
+        detect_source(tmp_path / "in")
 
 
 def test_unknown_formats_and_paths_are_one_clear_line(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.importers.base import Importer
+from robot_datasets.importers.nearby import sources_below
 
 ENTRY_POINT_GROUP = "robot_datasets.importers"
 
@@ -43,22 +44,34 @@ def get_importer(name: str) -> Importer:
     raise DatasetError(unknown_name("format", name, importer_names()))
 
 
-def detect_importer(path: Path) -> Importer:
-    """Return the one importer that recognises `path`.
+def detect_source(path: Path) -> tuple[Importer, Path]:
+    """Return the one importer that recognises `path`, and what it reads: `path`, or the only source below it.
 
     Raises:
-        DatasetError: The path does not exist, or no importer or more than one recognises it.
+        DatasetError: The path does not exist, or no importer or more than one recognises it; if sources lie below it,
+            the error says where.
     """
     if not path.exists():
         raise DatasetError(f"{path} does not exist; check the path of the source")
     importers = [get_importer(name) for name in importer_names()]
     matching = [importer for importer in importers if importer.probe(path) is not None]
+    below = sources_below(path, importers) if not matching and path.is_dir() else []
+    if len(below) == 1:
+        path, matching = below[0]
     if len(matching) == 1:
-        return matching[0]
+        return matching[0], path
     if matching:
         names = ", ".join(importer.name for importer in matching)
         raise DatasetError(f"{path} looks like several formats ({names}); choose one with --format")
+    if below:
+        places = ", ".join(f"{found} ({'/'.join(i.name for i in known)})" for found, known in below)
+        raise DatasetError(f"{path} is no source itself, but holds several; convert one at a time: {places}")
     known = "; ".join(f"{importer.name} = {importer.summary}" for importer in importers)
     raise DatasetError(
         f"{path} is of no known format. Known: {known}. Name one with --format to see what is wrong"
     )
+
+
+def detect_importer(path: Path) -> Importer:
+    """Return the importer that `detect_source` finds; raises what that raises."""
+    return detect_source(path)[0]

@@ -8,7 +8,7 @@ See docs/datasets/robomind.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_datasets.episode import Episode, EpisodeError
-from robot_datasets.errors import DatasetError
 from robot_datasets.features import STATE, Feature
-from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
+from robot_datasets.importers.base import EpisodeRef, Option, Plan
 from robot_datasets.importers.hdf5_reading import open_hdf5
 from robot_datasets.importers.robomind2_file import (
     TIMES,
@@ -31,6 +30,7 @@ from robot_datasets.importers.robomind2_file import (
     read_stream,
 )
 from robot_datasets.importers.robomind2_times import median_rate
+from robot_datasets.importers.robomind_importer import RoboMindImporter
 from robot_datasets.importers.robomind_language import instruction_from_folder, read_description
 from robot_datasets.importers.robomind_pose import quaternion_order, repaired, to_xyzw
 from robot_datasets.importers.robomind_quality import END_EFFECTOR, ArmColumns, arms_of
@@ -57,8 +57,6 @@ from robot_datasets.importers.robomind_survey import (
 from robot_datasets.importers.robomind_tree import (
     Trajectory,
     find_trajectories,
-    probe_tree,
-    release_of,
     tree_checksum,
 )
 from robot_datasets.importers.schema_columns import SchemaColumns
@@ -69,7 +67,6 @@ from robot_datasets.schemas import EmbodimentSchema
 if TYPE_CHECKING:
     import h5py
 
-_RELEASE = 2
 _FILES_PER_TASK = 5
 _TACTILE = "observation.tactile"
 _TACTILE_VALID = "observation.tactile_valid"
@@ -94,12 +91,13 @@ class _Context:
     quaternion: str
 
 
-class RoboMind2Hdf5(Importer):
+class RoboMind2Hdf5(RoboMindImporter):
     """Importer of RoboMIND 2.0 trajectories."""
 
     name = "robomind2"
     version = 1
     summary = "RoboMIND 2.0, a tree of data/<embodiment>/<task>/success_episodes/<stamp>/data/*.hdf5"
+    release = 2
     options = (
         *COMMON_OPTIONS,
         Option(
@@ -126,15 +124,10 @@ class RoboMind2Hdf5(Importer):
         Option("optional", "keep", "features that only some files have: keep, or drop", ("keep", "drop")),
     )
 
-    def probe(self, path: Path) -> Probe | None:
-        """Look for a trajectory of the second release below a ``success_episodes`` folder."""
-        found = probe_tree(path, _RELEASE)
-        return Probe(self.name, found) if found else None
-
     def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
         """List the files, and look at five of each task."""
         min_steps = whole_number(options["min_steps"], "min_steps")
-        everything = find_trajectories(path, _RELEASE)
+        everything = find_trajectories(path, self.release)
         schema, mine = choose_embodiment(path, everything, self.name, options["embodiment"])
         mine, _ = only_tasks(mine, options["tasks"], {})
         found = _look(mine, schema, options)
@@ -182,20 +175,13 @@ class RoboMind2Hdf5(Importer):
             ),
         )
 
-    def episodes(self, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
-        """Open one file after another; an unusable one is rejected with its reason."""
-        for ref in refs:
-            try:
-                with open_hdf5(ref.locator.path) as file:
-                    yield _episode(file, ref.locator, plan)
-            except DatasetError as error:
-                yield Rejected(ref.source_id, str(error))
+    def read(self, file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
+        """Read one trajectory."""
+        return _episode(file, trajectory, plan)
 
 
 def _episode(file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
     context: _Context = plan.context
-    if release_of(file) == 1:
-        raise EpisodeError("the file is of RoboMIND 1.x; convert it apart with --format robomind")
     if is_skeleton(file):
         raise EpisodeError(
             "the file is a skeleton of groups without a dataset; its recording was never written"

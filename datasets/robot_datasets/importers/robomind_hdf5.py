@@ -7,7 +7,7 @@ the encoded frames. What the path says comes from `robomind_tree`, what the keys
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robot_datasets.episode import Episode, EpisodeError
-from robot_datasets.errors import DatasetError
 from robot_datasets.features import STATE
-from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Importer, Option, Plan, Probe, Rejected
+from robot_datasets.importers.base import EpisodeRef, Option, Plan
 from robot_datasets.importers.hdf5_reading import find_dataset, open_hdf5, read_array, read_text
 from robot_datasets.importers.robomind2_times import median_rate
 from robot_datasets.importers.robomind_clock import (
@@ -27,6 +26,7 @@ from robot_datasets.importers.robomind_clock import (
     clock_warnings,
     length_warnings_of,
 )
+from robot_datasets.importers.robomind_importer import RoboMindImporter
 from robot_datasets.importers.robomind_language import (
     DIRTY_TASKS,
     Annotation,
@@ -61,8 +61,6 @@ from robot_datasets.importers.robomind_survey import (
 from robot_datasets.importers.robomind_tree import (
     Trajectory,
     find_trajectories,
-    probe_tree,
-    release_of,
     tree_checksum,
 )
 from robot_datasets.importers.schema_columns import SchemaColumns
@@ -74,7 +72,6 @@ from robot_datasets.schemas import EmbodimentSchema
 if TYPE_CHECKING:
     import h5py
 
-_RELEASE = 1
 _FILES_PER_TASK = 2
 _SIM_TIME = "sim_time_seq"
 _STATE_SHARE, _FRAME_SHARE = 0.01, 0.3
@@ -101,12 +98,13 @@ class _Context:
         return not self.columns.schema.features[STATE].parts[0].source.startswith("puppet/")
 
 
-class RoboMindHdf5(Importer):
+class RoboMindHdf5(RoboMindImporter):
     """Importer of RoboMIND 1.0, 1.1 and 1.2 trajectories."""
 
     name = "robomind"
     version = 2
     summary = "RoboMIND 1.0 to 1.2, a tree of .../h5_<embodiment>/<task>/success_episodes/.../trajectory.hdf5"
+    release = 1
     options = (
         *COMMON_OPTIONS,
         Option(
@@ -134,15 +132,10 @@ class RoboMindHdf5(Importer):
         Option("resampling", "nearest", "simulated: which row a step takes", SELECTING),
     )
 
-    def probe(self, path: Path) -> Probe | None:
-        """Look for a trajectory of the first release below a ``success_episodes`` folder."""
-        found = probe_tree(path, _RELEASE)
-        return Probe(self.name, found) if found else None
-
     def plan(self, path: Path, options: Mapping[str, str]) -> Plan:
         """List the files, and look at two of each task."""
         min_steps = whole_number(options["min_steps"], "min_steps")
-        everything = find_trajectories(path, _RELEASE)
+        everything = find_trajectories(path, self.release)
         schema, mine = choose_embodiment(path, everything, self.name, options["embodiment"])
         dirty = DIRTY_TASKS if options["dirty_tasks"] == "drop" else {}
         mine, dropped = only_tasks(mine, options["tasks"], dirty)
@@ -186,20 +179,13 @@ class RoboMindHdf5(Importer):
             context=replace(context, pose=model),
         )
 
-    def episodes(self, plan: Plan, refs: Sequence[EpisodeRef]) -> Iterator[EpisodeResult]:
-        """Open one file after another; an unreadable one is rejected with its reason."""
-        for ref in refs:
-            try:
-                with open_hdf5(ref.locator.path) as file:
-                    yield _episode(file, ref.locator, plan)
-            except DatasetError as error:
-                yield Rejected(ref.source_id, str(error))
+    def read(self, file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
+        """Read one trajectory."""
+        return _episode(file, trajectory, plan)
 
 
 def _episode(file: h5py.File, trajectory: Trajectory, plan: Plan) -> Episode:
     context: _Context = plan.context
-    if release_of(file) == 2:
-        raise EpisodeError("the file is of RoboMIND 2.0; convert it apart with --format robomind2")
     recording = _Recording(file, context, plan.options)
     data, steps = context.columns.read(recording.read)
     n_steps = steps.stop - steps.start
