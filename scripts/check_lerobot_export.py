@@ -40,10 +40,11 @@ def main(arguments: list[str]) -> int:
         problems.append(f"lerobot sees {dataset.num_frames} steps, the tables have {len(table)}")
     numbers = [k for k, f in dataset.features.items() if f["dtype"] not in ("video", "image", "string")]
     steps = np.unique(np.linspace(0, len(table) - 1, n_looked_at).astype(int))
-    loaded: Any = dataset.hf_dataset.with_format("numpy").select_columns(numbers)
+    # As Arrow, because its NumPy format would turn float64 into float32.
+    loaded: Any = dataset.hf_dataset.with_format("arrow").select_columns(numbers)[:]
     for key in numbers:
         expected = np.asarray(table[key].to_pylist())
-        if not np.array_equal(np.asarray(loaded[key]).reshape(expected.shape), expected):
+        if not np.array_equal(np.asarray(loaded[key].to_pylist()).reshape(expected.shape), expected):
             problems.append(f"{key} differs from the tables")
     for step in steps.tolist():
         item = dataset[step]
