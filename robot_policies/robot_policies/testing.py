@@ -129,11 +129,14 @@ class PolicyTests:
         images: Give the policy a camera.
         goals: Give the policy goals and instructions; `GoalPolicyTests` checks more of them.
         future: Let the policy predict the camera's frames; needs `images`.
+        independent_rows: Whether the loss of a batch is a mean of what its rows would have alone, which no
+            contrastive loss is.
     """
 
     images = False
     goals = False
     future = False
+    independent_rows = True
 
     def policy_config(self) -> dict[str, Any]:
         """The ``policy`` section of a training configuration."""
@@ -189,6 +192,27 @@ class PolicyTests:
         changed = predict(policy, mixed, generator=seeds(6)).actions
         torch.testing.assert_close(changed[3], base[3], atol=1e-4, rtol=1e-4)
         assert (changed[:3] - base[:3]).abs().max() > 0
+
+    def test_rows_do_not_leak_into_each_other_in_training(self) -> None:
+        """What replacing one row changes in the loss does not depend on the other rows."""
+        if not self.independent_rows:
+            pytest.skip("this loss compares rows with each other by design")
+        policy = self.make().train()
+        batch, other = example_batch(policy.spec), example_batch(policy.spec, seed=1)
+
+        def loss(first: dict[str, Any], rest: dict[str, Any]) -> float:
+            mixed = {
+                name: [*first[name][:1], *rest[name][1:]]
+                if isinstance(value, list)
+                else torch.cat([first[name][:1], rest[name][1:]])
+                for name, value in batch.items()
+            }
+            torch.manual_seed(5)
+            return float(policy.compute_loss(mixed).loss.detach())
+
+        change = loss(batch, batch) - loss(other, batch)
+        assert change != 0
+        assert loss(batch, other) - loss(other, other) == pytest.approx(change, rel=1e-3, abs=1e-5)
 
     def test_chunk_depends_on_every_observation(self) -> None:
         """Changing any feature at any step of the window changes the chunk."""
@@ -258,16 +282,19 @@ class PolicyTests:
         self.assert_same_chunk(policy.eval(), average.policy, tolerance=1e-4)  # averaging rounds
 
     def test_bf16_autocast_runs(self) -> None:
-        """Under bf16 autocast the loss is close to full precision, and chunks are finite."""
+        """Under bf16 autocast the loss is close to full precision, and gradients and chunks are finite."""
         policy = self.make().train()
         batch = example_batch(policy.spec, 16)
         torch.manual_seed(5)
         full = float(policy.compute_loss(batch).loss.detach())
         torch.manual_seed(5)
         with torch.autocast("cpu", torch.bfloat16):
-            mixed = float(policy.compute_loss(batch).loss.detach())
+            loss = policy.compute_loss(batch).loss
             chunk = predict(policy.eval(), batch, generator=seeds(16)).actions
+        loss.backward()
+        mixed = float(loss.detach())
         assert abs(mixed - full) < 0.1 * abs(full) + 0.02
+        assert all(p.grad is None or p.grad.isfinite().all() for p in policy.parameters())
         assert chunk.isfinite().all()
 
     def test_parameter_groups_hold_every_parameter_once(self) -> None:

@@ -61,6 +61,8 @@ class TestChunkedGoals(GoalPolicyTests):
 class TestAlignedGoals(GoalPolicyTests):
     """A goal in one token, from frames or words."""
 
+    independent_rows = False
+
     def policy_config(self) -> dict[str, Any]:
         """Aligned goals, second-order solver."""
         return config(
@@ -83,6 +85,14 @@ class TestImageGoals(GoalPolicyTests):
             "out_dim": 8,
         }
         return config(image_encoder={**encoder, "crop": 1.0})
+
+
+class TestMlp(GoalPolicyTests):
+    """The network of the preset for CPUs."""
+
+    def policy_config(self) -> dict[str, Any]:
+        """Goal and observations, flattened."""
+        return {**config(), "network": {"type": "mlp", "width": 32, "n_blocks": 1}}
 
 
 def make(network: dict[str, Any] = SMALL, *, goals: bool = True, horizon: int = 8, **rest: Any) -> BesoPolicy:

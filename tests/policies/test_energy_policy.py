@@ -56,6 +56,14 @@ class TestEnergyMlpLastStep(PolicyTests):
         return energy_config(MLP, supervise="last", mask_padding=True)
 
 
+class TestEnergyResidual(PolicyTests):
+    """The network of the preset for CPUs, and a step that fits its slope."""
+
+    def policy_config(self) -> dict:
+        """Distance from a correction."""
+        return energy_config({"type": "energy_residual", "width": 32, "n_blocks": 1}, step_size=0.6)
+
+
 class Bowl(EnergyNetwork):
     """E = mean (a - c)^2 / 2, c = TARGET plus the first observation component, so that G = a - c."""
 

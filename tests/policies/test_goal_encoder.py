@@ -80,6 +80,8 @@ class TestEnergyTokens(GoalPolicyTests):
 class TestAligned(GoalPolicyTests):
     """One token, from the instruction where there is one, else from the goal."""
 
+    independent_rows = False
+
     def policy_config(self) -> dict[str, Any]:
         """Half of the labelled rows learn from words."""
         return config(goal_encoder=ALIGNED)

@@ -30,6 +30,12 @@ Chunked: T_o = 2, T_p = 16, T_a = 8. The actions after now have no observation o
 
     tokens                sigma  g_1 .. g_G  s_-1 a_-1  s_0 a_0  a_1  a_2 ...      each attends to those before it
 
+F may also be the residual MLP of the smallest Diffusion Policy (``mlp``), which learns in minutes on a CPU.
+
+Sampling starts from noise alone, while a noisy chunk of sigma 1 still says where the actions are if they are positions:
+averaged over a chunk, noise is small. The network then trusts what sampling does not have, and answers near the
+middle of the actions' range. Use a sigma_max well above 1 for such actions, as the small presets do.
+
 Where this differs from the authors' code: a goal is hidden as a whole and per row, which their code does number by
 number; their past actions are clean at inference but noisy in training, here the whole window is denoised in both.
 """
@@ -46,6 +52,7 @@ from torch import Tensor, nn
 
 from robot_policies.configuration import ConfigError, Registry
 from robot_policies.networks.base import NetworkContext
+from robot_policies.networks.mlp import MlpConfig, ResidualMlp
 from robot_policies.normalizer import Stats
 from robot_policies.policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
 from robot_policies.policies.registry import policies
@@ -139,7 +146,24 @@ def _init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-score_networks: Registry[ScoreTransformer] = Registry("score network")
+class ScoreMlp(ResidualMlp):
+    """F as the residual MLP of the smallest Diffusion Policy: goal and observation tokens, flattened."""
+
+    def __init__(self, config: MlpConfig, context: ScoreContext) -> None:
+        self.goal_size = context.n_goal_tokens * config.width
+        given = self.goal_size + context.n_obs_steps * context.obs_dim
+        super().__init__(config, replace(context, obs_dim=given, n_obs_steps=1))
+        self.context = context
+
+    def forward(self, noisy: Tensor, step: Tensor, observation: Tensor) -> Tensor:
+        """Run the network; `observation` is what `BesoPolicy.combine` makes of goal and observation."""
+        n, context = self.context.n_goal_tokens, self.context
+        goal = observation[:, :n, : self.goal_size // max(n, 1)]
+        seen = observation[:, n:, : context.obs_dim]
+        return super().forward(noisy, step, torch.cat([goal.flatten(1), seen.flatten(1)], dim=-1)[:, None])
+
+
+score_networks: Registry[ScoreTransformer | ScoreMlp] = Registry("score network")
 
 
 @score_networks.register("score_transformer", ScoreTransformerConfig)
@@ -148,12 +172,18 @@ def build_score_transformer(config: ScoreTransformerConfig, *, context: ScoreCon
     return ScoreTransformer(config, context)
 
 
+@score_networks.register("mlp", MlpConfig)
+def build_score_mlp(config: MlpConfig, *, context: ScoreContext) -> ScoreMlp:
+    """Build a `ScoreMlp`."""
+    return ScoreMlp(config, context)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BesoPolicyConfig(DiffusionPolicyConfig):
     """Options of a `BesoPolicy`: those of a diffusion policy, with BESO's defaults.
 
     Attributes:
-        network: ``score_transformer``.
+        network: ``score_transformer``, or ``mlp``, which learns in minutes on a CPU.
         process: EDM, with BESO's noise levels.
         sampler: Three DDIM steps.
         drop_goal: Share of the training rows without goal.
@@ -185,7 +215,7 @@ class BesoPolicy(DiffusionPolicy):
     """A `DiffusionPolicy` whose network takes goals and observations as tokens of one sequence."""
 
     registry = score_networks
-    network: ScoreTransformer
+    network: ScoreTransformer | ScoreMlp
 
     def __init__(self, config: BesoPolicyConfig, spec: PolicySpec, stats: Stats | None) -> None:
         network = score_networks.config(config.network, where="policy.network")
