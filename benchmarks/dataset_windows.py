@@ -84,8 +84,10 @@ class Reader:
         raise SystemExit(f"{self.name} ended with {self.process.wait()}")
 
 
-def reencoded(store: EpisodeStore, camera: str, encoding: str, folder: Path) -> EpisodeStore:
-    """Write the state, the action and one camera of `store` with frames encoded anew."""
+def reencoded(
+    store: EpisodeStore, camera: str, encoding: str, folder: Path, episodes: int | None = None
+) -> EpisodeStore:
+    """Write the state, the action and one camera of the first `episodes` of `store` with frames encoded anew."""
     names = [name for name in (*LOW_DIM, camera) if name in store.features]
     features = {name: store.features[name] for name in names}
     path = folder / f"{encoding}.zarr"
@@ -99,7 +101,7 @@ def reencoded(store: EpisodeStore, camera: str, encoding: str, folder: Path) -> 
         embodiment=store.embodiment,
         image_encodings={camera: encoding},
     ) as writer:
-        for start, end in zip(store.episode_starts, store.episode_ends, strict=True):
+        for start, end in zip(store.episode_starts[:episodes], store.episode_ends[:episodes], strict=True):
             steps = np.arange(start, end)
             frames = (encode_frame(images.decode([step])[0], encoding) for step in steps)
             columns = {n: store.column(n)[start:end] for n in names if n != camera}
@@ -112,10 +114,10 @@ def start_readers(
     store: EpisodeStore, camera: str, folder: Path, arguments: argparse.Namespace
 ) -> list[Reader]:
     """Write the episodes in every format and start the readers of it; ours of raw frames is first, the reference."""
-    raw = reencoded(store, camera, "raw", folder)
+    raw = reencoded(store, camera, "raw", folder, arguments.episodes)
     readers = []
     for encoding, kind, tolerance in (("raw", "raw", 0.0), ("jpeg", "lossy", 3.0), ("png", "lossless", 0.0)):
-        ours = raw if encoding == "raw" else reencoded(store, camera, encoding, folder)
+        ours = raw if encoding == "raw" else reencoded(raw, camera, encoding, folder)
         command = [
             sys.executable,
             str(HERE / "window_reader_ours.py"),
@@ -135,7 +137,7 @@ def start_readers(
             command = [arguments.diffusion_policy_python, script, checkout, str(buffer), key, encoding]
             readers.append(Reader(f"diffusion_policy, {encoding} in RAM", kind, command, tolerance=tolerance))
     if arguments.lerobot_python:
-        lengths = [str(n) for n in store.episodes["n_steps"]]
+        lengths = [str(n) for n in raw.episodes["n_steps"]]
         for images, kind, tolerance in (("video", "lossy", 6.0), ("image", "lossless", 0.0)):
             if not (folder / images).exists():
                 export(raw, folder / images, format="lerobot-v3", options={"images": images})
@@ -202,6 +204,7 @@ def main() -> None:
     )
     parser.add_argument("store", help="an episode store with a camera; best with raw frames")
     parser.add_argument("--camera", help="image feature (default: the first)")
+    parser.add_argument("--episodes", type=int, help="use the first so many only")
     parser.add_argument("--batch", type=int, default=64, help="windows per batch of ours")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="CPU seconds per reader and round")
@@ -226,7 +229,9 @@ def main() -> None:
         for reader in readers:
             reader.close()
     shape = store.features[camera].shape
-    print(f"\n{store.n_episodes} episodes, {store.n_steps} steps, {camera} {shape[0]}x{shape[1]} px\n")
+    n_steps = int(store.episode_ends[: arguments.episodes][-1])
+    n_episodes = len(store.episode_ends[: arguments.episodes])
+    print(f"\n{n_episodes} episodes, {n_steps} steps, {camera} {shape[0]}x{shape[1]} px\n")
     print_table(readers)
 
 
