@@ -126,6 +126,25 @@ def test_depth_sees_colour_but_colour_does_not_see_depth() -> None:
     assert allowed[8:].all()
 
 
+def test_depth_is_seen_and_predicted_with_its_own_codec() -> None:
+    """A depth camera of millimetres, 1000 of which fill the range, beside a colour camera."""
+    depth = DEPTH_PREFIX + "top"
+    base = example_spec(images=True, future=True)
+    features = {**base.observation, depth: Feature(dtype="uint16", shape=(12, 12, 1))}
+    spec = replace(base, observation=features, future={**base.future, depth: (2,)})
+    built = build_policy(
+        config(depth_codec={"type": "pixels", "size": 4, "max_value": 1000.0}), spec, example_stats(spec)
+    )
+    batch = example_batch(base)
+    batch[depth] = torch.randint(0, 3000, (6, 2, 1, 12, 12), dtype=torch.int32)
+    batch[FUTURE_PREFIX + depth] = torch.randint(0, 3000, (6, 1, 1, 12, 12), dtype=torch.int32)
+    assert built.compute_loss(batch).loss.isfinite()
+    frames = built.eval().predict_chunk(observation_of(batch)).predicted_frames
+    assert frames is not None
+    assert frames.frames[depth].shape == (6, 1, 1, 4, 4)
+    assert frames.frames[TOP].shape == (6, 2, 3, 6, 6)
+
+
 def test_joined_vectors_come_apart() -> None:
     """`part` inverts `join`, for cameras of different sizes."""
     both = context(
@@ -269,3 +288,30 @@ def test_what_does_not_fit_is_explained() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             build_policy(config(**changes), spec, example_stats(spec))
+
+
+SAMPLE = {"type": "diffusion", "train_steps": 20, "prediction": "sample"}
+
+
+def test_changes_start_from_the_last_frame() -> None:
+    """With ``target: change`` a network that has learned nothing repeats the last observed frame, not noise."""
+    spec = example_spec(images=True, future=True)
+    policy = build_policy(config(target="change", process=SAMPLE), spec, example_stats(spec)).eval()
+    assert isinstance(policy, PadPolicy)
+    batch = example_batch(spec)
+    predicted = policy.predict_chunk(observation_of(batch)).predicted_frames
+    assert predicted is not None
+    codec = policy.codec(TOP)
+    last = codec.decode(codec.encode(batch[TOP][:, -1]))
+    for k in range(predicted.frames[TOP].shape[1]):
+        torch.testing.assert_close(predicted.frames[TOP][:, k], last, atol=1, rtol=0)
+
+
+def test_changes_lead_to_the_future_frame() -> None:
+    """Decoding the latents of the true changes gives the true frames."""
+    policy = make(target="change")
+    batch = example_batch(policy.spec)
+    last = [policy.last_latent(TOP, batch)]
+    frames = policy.decode(policy.future_latents(batch), last).frames[TOP]
+    wanted = policy.codec(TOP).encode(batch[FUTURE_PREFIX + TOP].flatten(0, 1))
+    torch.testing.assert_close(frames.flatten(0, 1), policy.codec(TOP).decode(wanted), atol=1, rtol=0)

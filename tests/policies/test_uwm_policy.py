@@ -263,3 +263,18 @@ def test_what_does_not_fit_is_explained(changes: dict, message: str) -> None:
     """Options are checked when the policy is built."""
     with pytest.raises(ConfigError, match=message):
         make(**changes)
+
+
+def test_changes_start_from_the_last_frame() -> None:
+    """With ``target: change`` a network that has learned nothing repeats the last observed frame, not noise."""
+    spec = example_spec(images=True, future=True)
+    process = {"type": "diffusion", "train_steps": 20, "prediction": "sample"}
+    policy = build_policy(config(target="change", process=process), spec, example_stats(spec)).eval()
+    assert isinstance(policy, UwmPolicy)
+    batch = example_batch(spec)
+    predicted = policy.predict_frames(observation_of(batch)).frames[TOP]
+    codec = policy.codec(TOP)
+    last = codec.decode(codec.encode(batch[TOP][:, -1]))
+    torch.testing.assert_close(predicted[:, 0], last, atol=1, rtol=0)
+    with pytest.raises(ConfigError, match=r"mode=joint needs policy\.target=frame"):
+        build_policy(config(target="change", mode="joint"), spec, example_stats(spec))

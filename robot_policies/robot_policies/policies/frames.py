@@ -11,14 +11,15 @@ Besides what every policy is given, a batch holds, for each camera of ``spec.fut
     batch["future.<camera>_is_pad"]   (B, K) bool, True beyond the episode's end, where its last frame stands in
     batch["action_is_valid"]          (B, A) bool, optional; a row of False is video without actions
 
-A camera's K latents of shape (C, h, w) are kept together on channels, (B, K C, h, w).
+A camera's K latents of shape (C, h, w) are kept together on channels, (B, K C, h, w). With ``target: change`` a latent
+is half of what it differs from the last observed one's, so a network that has learned nothing repeats that frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ class FramePolicyConfig(NetworkPolicyConfig):
         codec: From frames to latents: ``pixels``, ``conv`` or ``autoencoder_kl``.
         depth_codec: The same for depth cameras.
         frames_weight: Weight of the frames' loss; that of the actions is 1.
+        target: What is denoised: the latents of future ``frame``s, as in the papers, or their ``change`` since the
+            last observed one. Changes are small, so they need a larger `frames_weight`.
     """
 
     process: Mapping[str, Any]
@@ -56,6 +59,7 @@ class FramePolicyConfig(NetworkPolicyConfig):
     codec: Mapping[str, Any]
     depth_codec: Mapping[str, Any] = field(default_factory=lambda: {"type": "pixels", "max_value": 2000.0})
     frames_weight: float = 1.0
+    target: Literal["frame", "change"] = "frame"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,7 @@ class FramePolicy(GuidedPolicy):
         super().__init__(config, spec, stats)
         self._bounded_actions = config.bounded_actions
         self._frames_weight = config.frames_weight
+        self._change = config.target == "change"
         self.process = processes.build(config.process, where="policy.process")
         self.sampler = self.build_sampler(config.sampler)
 
@@ -134,21 +139,36 @@ class FramePolicy(GuidedPolicy):
         assert isinstance(codec, Codec)
         return codec
 
-    def future_latents(self, frames: Mapping[str, Tensor]) -> list[Tensor]:
-        """Latents (B, K C, h, w) by camera of ``future.<camera>`` frames (B, K, channels, H, W)."""
-        return [
-            self.codec(name)
-            .encode(frames[FUTURE_PREFIX + name].flatten(0, 1))
-            .unflatten(0, (-1, n))
-            .flatten(1, 2)
-            for name, n in ((name, len(offsets)) for name, offsets in self.spec.future.items())
-        ]
+    def future_latents(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
+        """Latents (B, K C, h, w) by camera of ``future.<camera>`` frames (B, K, channels, H, W).
 
-    def decode(self, latents: Sequence[Tensor]) -> PredictedFrames:
-        """Frames of latents (B, K C, h, w) by camera."""
+        With ``target: change`` the batch also holds the observed frames (B, T_o, channels, H, W).
+        """
+        latents = []
+        for name, offsets in self.spec.future.items():
+            frames = batch[FUTURE_PREFIX + name]
+            latent = self.codec(name).encode(frames.flatten(0, 1)).unflatten(0, (-1, len(offsets)))
+            if self._change:
+                latent = (latent - self.last_latent(name, batch)[:, None]) / 2
+            latents.append(latent.flatten(1, 2))
+        return latents
+
+    def last_latent(self, camera: str, observation: Mapping[str, Tensor]) -> Tensor:
+        """Latent (B, C, h, w) of a camera's last observed frame."""
+        return self.codec(camera).encode(observation[camera][:, -1])
+
+    def decode(self, latents: Sequence[Tensor], last: Sequence[Tensor] = ()) -> PredictedFrames:
+        """Frames of latents (B, K C, h, w) by camera.
+
+        Args:
+            latents: What was denoised.
+            last: With ``target: change`` the latents (B, C, h, w) of the last observed frames.
+        """
         frames = {}
-        for (name, offsets), latent in zip(self.spec.future.items(), latents, strict=True):
-            split = latent.unflatten(1, (len(offsets), -1))
+        for k, (name, offsets) in enumerate(self.spec.future.items()):
+            split = latents[k].unflatten(1, (len(offsets), -1))
+            if self._change:
+                split = last[k][:, None] + 2 * split
             frames[name] = self.codec(name).decode(split.flatten(0, 1)).unflatten(0, split.shape[:2])
         return PredictedFrames(frames=frames, offsets=dict(self.spec.future))
 

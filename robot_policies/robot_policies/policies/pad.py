@@ -167,6 +167,12 @@ class PadNetwork(nn.Module):
         patches = self.patch_out[name.replace(".", "/")](tokens, condition)
         return unpatchify(patches, (self.context.n_future[name] * c, h, w), self.config.patch)
 
+    def last_frames(self, encoded: Tensor) -> list[Tensor]:
+        """Latents (B, C, h, w) by camera of the last observed frames."""
+        _, observed, _ = self._split(encoded)
+        shapes = self.context.latents.values()
+        return [latents[:, -c:] for latents, (c, _, _) in zip(observed, shapes, strict=True)]
+
     def _split(self, encoded: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Low-dimensional part (B, T_o, L), latents (B, T_o C, h, w) by camera, and goal (B, G)."""
         shapes = list(self.context.latents.values())
@@ -236,7 +242,7 @@ class PadPolicy(FramePolicy):
         return ActionChunk(
             actions=self.normalizer[ACTION].unnormalize(actions),
             n_network_calls=calls,
-            predicted_frames=self.decode(latents),
+            predicted_frames=self.decode(latents, self.network.last_frames(encoded)),
         )
 
 

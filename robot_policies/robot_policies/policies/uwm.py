@@ -66,6 +66,8 @@ class UwmConfig(FramePolicyConfig):
     def __post_init__(self) -> None:
         if not 0 < self.drop < 0.5:
             raise ConfigError(f"policy.drop must be in (0, 0.5), got {self.drop}")
+        if self.mode == "joint" and self.target == "change":
+            raise ConfigError("policy.mode=joint needs policy.target=frame; use policy.mode=policy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +261,7 @@ class UwmPolicy(FramePolicy):
     ) -> ActionChunk:
         """Inverse dynamics: the actions that lead to ``future["future.<camera>"]`` (B, K, C, H, W) uint8."""
         encoded = self.encode_checked(observation, goal)
-        frames = self._clean(flatten(self.future_latents(future)), generator)
+        frames = self._clean(flatten(self.future_latents({**observation, **future})), generator)
         return self._denoise_actions(frames, encoded, generator, sampler)
 
     @torch.no_grad()
@@ -285,7 +287,8 @@ class UwmPolicy(FramePolicy):
             self.process,
             NoiseSource(shape, generator, encoded),
         )
-        return self.decode(unflatten(x, self.network.context))
+        last = [self.last_latent(name, observation) for name in self.spec.future]
+        return self.decode(unflatten(x, self.network.context), last)
 
     def _denoise_actions(
         self,

@@ -52,7 +52,10 @@ def log_density(queries: Tensor, points: Tensor, *, bandwidth: float) -> Tensor:
         raise UserError("a density needs points, got none")
     result = queries.new_empty(len(queries))
     for rows, squares in _squared_distances(queries, points):
-        result[rows] = torch.logsumexp(-squares / (2 * bandwidth**2), dim=1)
+        # logsumexp in place: it is the whole cost of importance weights.
+        exponents = squares.mul_(-1 / (2 * bandwidth**2))
+        largest = exponents.amax(dim=1, keepdim=True)
+        result[rows] = exponents.sub_(largest).exp_().sum(dim=1).log_().add_(largest[:, 0])
     return result - math.log(len(points)) - queries.shape[1] * math.log(bandwidth)
 
 

@@ -35,7 +35,7 @@ from robot_policies.retrieval.vae import VaeConfig, embed, fit_vae
 from robot_policies.retrieval.vectors import common_observation, read_vectors
 
 FRACTION = 0.2
-DENSITY_POINTS = 20_000
+DENSITY_POINTS = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
