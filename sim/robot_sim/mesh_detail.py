@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from robot_datasets.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 SMALLEST = 200  # meshes with fewer triangles are left as they are
@@ -53,7 +55,13 @@ def reduced_mesh(path: Path, detail: float) -> Path:
 
 
 def _simplify(triangles: np.ndarray, detail: float) -> np.ndarray:
-    import fast_simplification
+    try:
+        import fast_simplification
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "pictures with fewer triangles need the package 'fast-simplification', which is not installed; "
+            "pip install fast-simplification, or draw with mesh_detail=1"
+        ) from error
 
     vertices, index = np.unique(triangles.reshape(-1, 3), axis=0, return_inverse=True)
     faces = index.reshape(-1, 3).astype(np.int32)
