@@ -61,7 +61,7 @@ python-found:
 # PIP_CONSTRAINT also pins what pip uses to build the project itself.
 $(STAMP): pyproject.toml constraints.txt requirements/sim-no-deps.txt | python-found
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install $(PIP_ARGS) -e ".[sim,lerobot,language,retrieval,viz,distributed,ros,rclpy,dev]"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install $(PIP_ARGS) -e ".[sim,lerobot,language,retrieval,viz,distributed,ros,rclpy,export,dev]"
 	$(BIN)/python -m pip install $(PIP_ARGS) --no-deps -r requirements/sim-no-deps.txt
 	@touch $@
 

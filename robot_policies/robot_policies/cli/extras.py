@@ -73,6 +73,12 @@ EXTRAS: dict[str, Extra] = {
             _INSTALL.format("distributed"),
         ),
         Extra(
+            "export",
+            "exporting policies as ONNX, and running them without torch",
+            {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
+            _INSTALL.format("export"),
+        ),
+        Extra(
             "ros",
             "reading ROS bags",
             {"rosbags": "rosbags", "mcap": "mcap", "zstandard": "zstandard"},

@@ -78,7 +78,9 @@ class DiffusionTransformer(nn.Module):
         memory = torch.cat([step_token, self.observation_in(observation)], dim=1) + self.memory_position
         memory = self.memory_mlp(self.dropout(memory))
         x = self.dropout(self.action_in(noisy) + self.action_position)
-        x = self.decoder(x, memory, tgt_mask=self.self_mask, memory_mask=self.memory_mask)
+        x = self.decoder(  # told, or it would compare the mask's values, which an exported graph cannot
+            x, memory, tgt_mask=self.self_mask, memory_mask=self.memory_mask, tgt_is_causal=False
+        )
         return self.action_out(self.norm(x))
 
 
