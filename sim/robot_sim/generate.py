@@ -8,6 +8,7 @@ store, depend on the plan alone: not on the number of workers, and not on interr
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -175,12 +176,13 @@ def _conversion_record(plan: GenerationPlan) -> dict[str, Any]:
         "task_options": task_defaults(plan.task) | dict(plan.task_options),
         "expert_options": expert_defaults(plan.task) | dict(plan.expert_options),
     }
-    return {
+    record = {
         "importer": "robot_sim.generate",
         "version": __version__,
         "options": options,
         "simulator": simulator_versions(plan.task),
     }
+    return json.loads(json.dumps(record))  # as a store gives it back: lists for tuples
 
 
 def _write_all(

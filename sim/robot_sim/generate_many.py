@@ -8,6 +8,7 @@ workers, and not on interruptions.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,12 +180,13 @@ def _conversion_record(plan: ManyPlan) -> dict[str, Any]:
         "arms": list(plan.arms),
         "task_options": task_defaults(plan.tasks[0]) | dict(plan.task_options),
     }
-    return {
+    record = {
         "importer": "robot_sim.generate_many",
         "version": __version__,
         "options": options,
         "simulator": simulator_versions(plan.tasks[0]),
     }
+    return json.loads(json.dumps(record))  # as a store gives it back: lists for tuples
 
 
 def _write_all(
