@@ -18,6 +18,9 @@ FINGER_JOINT = "panda_finger_joint1"
 BASE = "robot0_base"
 STIFFNESS = 900.0  # of the error's dynamics: 30 rad/s, critically damped [1/s²]
 DAMPING = 60.0  # [1/s]
+ARMATURE = 0.1
+"""Inertia of the motors at the joints [kg m²]. robosuite's is up to 5, which its motors of 80 N m cannot accelerate
+by the 15 rad/s² that a Panda's maker publishes."""
 
 
 class JointServo:
@@ -43,6 +46,7 @@ class JointServo:
         joints = [model.joint(f"robot0_joint{i}") for i in range(1, 8)]
         self._q = np.array([int(joint.qposadr[0]) for joint in joints])
         self._v = np.array([int(joint.dofadr[0]) for joint in joints])
+        model.dof_armature[self._v] = ARMATURE
         self._motors = np.array([model.actuator(f"robot0_torq_j{i}").id for i in range(1, 8)])
         fingers = [model.joint(f"gripper0_right_finger_joint{i}") for i in (1, 2)]
         self._fingers_q = np.array([int(joint.qposadr[0]) for joint in fingers])

@@ -9,13 +9,14 @@ import pytest
 MAY_IMPORT = {
     "robot_datasets": set(),
     "robot_sim": {"robot_datasets"},
-    "robot_policies": {"robot_datasets", "robot_sim", "robot_configs"},
+    "robot_policies": {"robot_datasets", "robot_sim", "robot_configs", "robot_deploy"},
     "robot_deploy": {"robot_datasets", "robot_sim", "robot_policies", "robot_configs"},
     "robot_configs": set(),
 }
 
-# The only parts of robot_policies that know simulation and configuration files.
+# The only parts of robot_policies that know simulation, deployment and configuration files.
 EXCEPTIONS = {
+    "robot_deploy": ("robot_policies.cli.deploy",),
     "robot_sim": ("robot_policies.evaluation", "robot_policies.cli"),
     "robot_configs": ("robot_policies.cli",),
 }

@@ -110,8 +110,6 @@ class Runtime:
         self._track = TrackedJoints(len(limits), config.watchdogs.feedback_age_ms)
         self._leave_policy()
 
-    # What comes in.
-
     def sample(
         self, source: str, payload: object, *, stamp_ns: int, clock_ns: int, names: Sequence[str] = ()
     ) -> Reason | None:
@@ -150,7 +148,7 @@ class Runtime:
         self._track.take(positions, now_ns)
 
     def publishers(self, count: int) -> None:
-        """Say how many publishers the command topic has, this one included."""
+        """Say how many publishers the command topic has, this node included."""
         self._dogs.publishers = count
 
     def command(self, event: Event, reason: str = "") -> State:
@@ -228,7 +226,7 @@ class Runtime:
         self._last_ns = now_ns
         problems = self._observe(now_ns, clock_ns)
         if self._cut:
-            self._plan.cut()
+            self._plan.cut(self._config.cut_after)
             self._cut = False
         self._extend(measured, now_ns, brake=bool(problems))
         request = self._ask(now_ns, clock_ns) if not problems else None

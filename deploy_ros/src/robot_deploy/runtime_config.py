@@ -34,6 +34,8 @@ class RuntimeConfig:
             in which the policy runs; ``live`` moves the robot.
         command_rate: Command periods per second [Hz].
         lead: Command periods computed ahead; how late a message may be.
+        cut_after: A stop changes the motion from so many periods on [periods]: how late its message may be. More is
+            a longer way to rest, less a jerk if the message is late.
         command: What an action is: absolute positions, or velocities.
         interpolation: Of positions between actions.
         executor: ``{"type": ...}`` of `robot_policies.execution`; None is receding horizon.
@@ -54,6 +56,7 @@ class RuntimeConfig:
     mode: Mode = "dry_run"
     command_rate: float = 100.0
     lead: int = 3
+    cut_after: int = 1
     command: Literal["position", "velocity"] = "position"
     interpolation: Interpolation = "quintic"
     executor: Mapping[str, Any] | None = None
@@ -69,9 +72,10 @@ class RuntimeConfig:
             raise ConfigError(
                 f"feedback: '{self.feedback}' is no source of kind 'state'; sources: {', '.join(sorted(self.sources))}"
             )
-        if not 1.0 <= self.command_rate <= 2000.0 or not 1 <= self.lead <= 50:
+        if not 1.0 <= self.command_rate <= 2000.0 or not 1 <= self.cut_after <= self.lead <= 50:
             raise ConfigError(
-                f"command_rate {self.command_rate:g} Hz and lead {self.lead}; expected 1 to 2000 Hz and 1 to 50 periods"
+                f"command_rate {self.command_rate:g} Hz, lead {self.lead} and cut_after {self.cut_after}; expected 1 "
+                "to 2000 Hz, 1 to 50 periods, and 1 to lead"
             )
 
 

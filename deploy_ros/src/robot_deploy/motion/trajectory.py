@@ -162,9 +162,14 @@ class CommittedPlan:
         self._knots.append(self._safety.snapshot())
         return step
 
-    def cut(self) -> None:
-        """Drop all knots but the present one and the one that is being approached."""
-        while len(self._knots) > 2:
+    def cut(self, after: int = 1) -> None:
+        """Drop all knots but the present one and the next ones.
+
+        Args:
+            after: How many of the next ones stay: the receiver is on its way to the first of them, and may be past
+                it when the message comes.
+        """
+        while len(self._knots) > after + 1:
             self._knots.pop()
         self._safety.restore(self._knots[-1])
 

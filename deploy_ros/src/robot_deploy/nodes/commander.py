@@ -15,6 +15,7 @@ import numpy as np
 
 from robot_datasets.errors import UserError
 from robot_deploy.inference.client import Answer, InferenceProcess
+from robot_deploy.nodes.clock_offset import ClockOffset
 from robot_deploy.nodes.measures import Times, Trace
 from robot_deploy.observation.rings import Reason
 from robot_deploy.runtime import Runtime
@@ -69,6 +70,7 @@ class Commander:
         """
         self.runtime, self._publish, self._clock_ns = runtime, publish, clock_ns
         self._inference, self._trace, self._checks, self._changed = inference, trace, checks, changed
+        self._offset_ns = ClockOffset(clock_ns)
         self.lock = threading.RLock()
         self.times = {name: Times() for name in MEASURES}
         self.last: Tick | None = None
@@ -109,7 +111,7 @@ class Commander:
 
     def tick(self, now_ns: int) -> None:
         """One command period."""
-        clock_ns = self._clock_ns()
+        clock_ns = now_ns + self._offset_ns()
         began = time.perf_counter()
         with self.lock:
             wrong = self._checks(self.runtime.machine.state)
@@ -197,6 +199,8 @@ class Commander:
                 self.times["overhead"].add(spent + tick_ms + publish_ms)
                 self.times["observation_to_command"].add(1e-6 * (self._clock_ns() - window_ns))
         self._last_ns = now_ns if tick.state not in _IDLE_STATES else None
+        if np.isfinite(tick.deviation):
+            row["deviation"] = round(tick.deviation, 4)
         if np.isfinite(tick.deviation):
             row["deviation"] = round(tick.deviation, 4)
         if tick.fault:

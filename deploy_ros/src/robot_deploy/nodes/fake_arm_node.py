@@ -27,6 +27,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robot_datasets.image_codec import encode_frame
 from robot_datasets.mapping import ConfigError
+from robot_deploy.nodes.clock_offset import ClockOffset
 from robot_deploy.nodes.command_loop import CommandLoop
 from robot_deploy.nodes.guarded import guarded
 from robot_deploy.nodes.parameters import declare_parameters
@@ -92,6 +93,7 @@ class FakeArmNode(Node):
         robot = load_robot(p["robot"])
         audit = CommandAudit(replace(robot, position_margin=0.0).limits())
         self._arm = SurrogateArm(self._controllers, audit, cameras=cameras, size=p["image_size"])
+        self._offset_ns = ClockOffset(self._clock_ns)
         self._lock, self._faults = threading.Lock(), SensorFaults()
         self._states = self.create_publisher(JointState, "/joint_states", EVENTS)
         self._poses = self.create_publisher(PoseStamped, "/cube_pose", EVENTS)
@@ -159,8 +161,7 @@ class FakeArmNode(Node):
 
     def _catch_up(self) -> None:
         """Simulate up to now: what comes now changes nothing of what was before."""
-        now_ns = time.monotonic_ns()
-        self._arm.advance(now_ns, self._clock_ns() - now_ns)
+        self._arm.advance(time.monotonic_ns(), self._offset_ns())
 
     def _clock_ns(self) -> int:
         return time.time_ns()
@@ -221,6 +222,7 @@ class FakeArmNode(Node):
             said = {
                 "violations": audit.violations,
                 "largest": audit.largest,
+                "when": audit.when,
                 "moving_ns": audit.moving_ns,
                 "samples": audit.samples,
                 "skipped_ms": self._arm.skipped_ns / 1e6,

@@ -13,6 +13,7 @@ import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import TwistStamped
 from rclpy.node import Node
+from rclpy.serialization import serialize_message
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -64,6 +65,9 @@ class Outputs:
             self._entries.append((target.kind, entry.joints or joints, publisher, entry.frame))
             self.topics.append(publisher.topic_name)
         self.watched = tuple(self.topics) if commands else ()
+        # The first message of a type loads its converters, which takes tens of milliseconds: not while an arm moves.
+        for kind, _, _, _ in self._entries:
+            serialize_message(_example(kind))
 
     def close(self) -> None:
         """Destroy the publishers."""
@@ -93,6 +97,13 @@ class Outputs:
                 publisher.publish(Float64MultiArray(data=following.tolist()))
             else:
                 publisher.publish(_twist(part.velocities[min(1, len(part) - 1)], clock_ns, frame))
+
+
+def _example(kind: str) -> Any:
+    if kind == "joint_trajectory":
+        rest = np.zeros((2, 1))
+        return trajectory_message(Trajectory(("joint",), 0, 10_000_000, rest, rest, rest), 0)
+    return MESSAGES[kind]()
 
 
 def trajectory_message(trajectory: Trajectory, begin_ns: int) -> JointTrajectory:

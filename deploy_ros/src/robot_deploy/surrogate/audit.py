@@ -11,6 +11,7 @@ from robot_deploy.motion.tracking import Motion
 
 _SLACK = 1.0 + 1e-6
 _STILL = 1e-6  # rad/s
+_REMEMBERED = 100
 
 
 @dataclass
@@ -25,6 +26,8 @@ class CommandAudit:
         violations: Samples beyond a limit, by kind; NaN counts as each of them.
         largest: Largest share of each limit that was commanded.
         moving_ns: Monotonic time of the last sample with a commanded speed [ns].
+        samples: Samples seen.
+        when: Monotonic times [ns] and kinds of the first violations.
     """
 
     limits: MotionLimits
@@ -39,6 +42,7 @@ class CommandAudit:
 
     def __post_init__(self) -> None:
         self._before: tuple[int, Motion] | None = None
+        self.when: list[tuple[int, str]] = []
 
     def forget(self) -> None:
         """The arm was put somewhere else: the next sample is compared with nothing."""
@@ -49,7 +53,7 @@ class CommandAudit:
         if len(times_ns) == 0:
             return
         q, v, a = motion
-        limits = self.limits
+        limits, self._now_ns = self.limits, int(times_ns[-1])
         self.samples += len(times_ns)
         self._count("position", ~((q >= limits.lower) & (q <= limits.upper)))
         self._share("velocity", np.abs(v) / limits.velocity)
@@ -68,7 +72,10 @@ class CommandAudit:
             self.moving_ns = int(times_ns[np.flatnonzero(moving)[-1]])
 
     def _count(self, name: str, bad: np.ndarray) -> None:
-        self.violations[name] += int(np.count_nonzero(bad))
+        found = int(np.count_nonzero(bad))
+        self.violations[name] += found
+        if found and len(self.when) < _REMEMBERED:
+            self.when.append((self._now_ns, name))
 
     def _share(self, name: str, share: np.ndarray) -> None:
         if not len(share):
