@@ -21,7 +21,7 @@ from robot_datasets.errors import unknown_name
 from robot_datasets.features import ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
 from robot_sim.actions import checked_action
 from robot_sim.registry import TaskError
-from robot_sim.rendering import FrameRenderer, choose_backend, make_rendering_cheap
+from robot_sim.rendering import FrameRenderer, choose_backend
 from robot_sim.spaces import observation_space
 from robot_sim.task import Observation, TaskEnv, TaskSpec
 
@@ -126,7 +126,7 @@ class MetaWorldTask(TaskEnv):
         self._env._set_task_called = True
         if not 1 <= max_steps <= self._env.max_path_length:
             raise TaskError(f"max_steps: {max_steps}, expected 1 to {self._env.max_path_length}")
-        make_rendering_cheap(self._env.model)
+        _draw_cheaply(self._env.model)
         known = [self._env.model.camera(i).name for i in range(self._env.model.ncam)]
         for camera in cameras:
             if camera not in known:
@@ -214,6 +214,14 @@ class MetaWorldTask(TaskEnv):
         frame = self._renderer.render(self._env.data, camera, width=size, height=size)
         # Meta-World's corner cameras hang upside down.
         return np.ascontiguousarray(frame[::-1, ::-1]) if camera.startswith("corner") else frame
+
+
+def _draw_cheaply(model: Any) -> None:
+    """Switch shadows, multisampling and reflections of a compiled model off, before a renderer is made for it."""
+    model.vis.quality.shadowsize = 0
+    model.vis.quality.offsamples = 0
+    model.light_castshadow[:] = 0
+    model.mat_reflectance[:] = 0
 
 
 class MetaWorldExpert:
