@@ -1,6 +1,6 @@
-"""Conformance tests for task authors: subclass `TaskTests` in a pytest module and every check runs.
+"""Conformance tests for authors of environments: subclass `EnvTests` in a pytest module and every check runs.
 
-class TestMyTask(TaskTests):
+class TestMyTask(EnvTests):
     @pytest.fixture(scope="class")
     def env(self):
         env = make_task("my_task")
@@ -31,7 +31,7 @@ from robot_sim.task import Observation, TaskEnv
 Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 
 
-class TaskTests(ABC):
+class EnvTests(ABC):
     """What every task promises; see `robot_sim.task.TaskEnv`.
 
     Provide the fixture ``env`` (one instance, shared by the checks) and `make_env`.
@@ -175,6 +175,57 @@ class TaskTests(ABC):
         assert frame.ndim == 3
         assert frame.shape[2] == 3
         assert frame.std() > 1
+
+    def test_two_instances_share_nothing(self, env: TaskEnv) -> None:
+        """Steps and resets of another instance in between leave an episode as it is alone."""
+        start, _ = env.reset(seed=7)
+        alone = _play(env, self.n_steps, seed=7)
+        with contextlib.closing(self.make_env()) as other:
+            _assert_same(start, env.reset(seed=7)[0])
+            low, high = _bounds(env)
+            random = np.random.default_rng(7)
+            for number, step in enumerate(alone):
+                if number % 2 == 0:
+                    other.reset(seed=number)
+                other.step(high)
+                observation, reward, *_ = env.step(random.uniform(low, high))
+                _assert_same(step[0], observation)
+                assert step[1] == reward
+
+    def test_the_bounds_of_actions_can_be_commanded(self, env: TaskEnv) -> None:
+        """The lowest and the highest action lead to finite observations and rewards."""
+        for action in _bounds(env):
+            env.reset(seed=4)
+            for _ in range(2):
+                observation, reward, *_ = env.step(action)
+                assert env.observation_space.contains(observation)
+                assert np.isfinite(reward)
+
+    def test_a_saved_state_continues_the_same(self, env: TaskEnv) -> None:
+        """Where an environment can save its state, going back to it gives the same future, bit for bit."""
+        saver: Any = env
+        if not hasattr(env, "save_state"):
+            pytest.skip(
+                f"'{env.task_spec.name}' cannot save its state: its simulator keeps what it does not show"
+            )
+        env.reset(seed=5)
+        env.step(np.mean(_bounds(env), axis=0))
+        state = saver.save_state()
+        first = _play(env, self.n_steps, seed=5)
+        env.reset(seed=6)
+        saver.restore_state(state)
+        for a, b in zip(first, _play(env, self.n_steps, seed=5), strict=True):
+            _assert_same(a[0], b[0])
+            assert a[1:4] == b[1:4]
+
+
+#: The name it had before it knew of saved states.
+TaskTests = EnvTests
+
+
+def _bounds(env: TaskEnv) -> tuple[np.ndarray, np.ndarray]:
+    space: Any = env.action_space
+    return space.low, space.high
 
 
 @contextlib.contextmanager
