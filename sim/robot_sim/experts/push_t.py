@@ -29,6 +29,7 @@ SLICES = 6  # a push is integrated in so many parts
 CLEARANCE = 0.012  # between pusher and block on the way round it [m]
 DETOUR = 0.02  # what a push must gain more for every metre of way to its start [m]
 SLOW, FAST = 0.02, 0.05  # how far ahead of the pusher to aim, pushing and on the way [m]
+LOST = 40  # steps after which the pusher gives a place on its way up
 PATIENCE = 5  # steps without progress that end a push
 DEFAULT_NOISE = 0.002  # [m]
 
@@ -52,6 +53,8 @@ class PushTView(Protocol):
     """What a PushT task tells its expert."""
 
     pusher_radius: float
+    low: np.ndarray  # smallest place of the pusher (2,) [m]
+    high: np.ndarray  # largest place of the pusher (2,) [m]
 
     def situation(self, env: TaskEnv) -> Situation:
         """Return where everything is in environment 0."""
@@ -137,12 +140,14 @@ class PushTExpert:
         self._goal = np.zeros(2)
         self._direction = np.zeros(2)
         self._best, self._stale = math.inf, 0
+        self._on_the_way = 0
 
     def reset(self, env: TaskEnv, seed: int) -> None:
         """Forget the last episode; `seed` fixes the noise."""
         self._env = env
         self._random = np.random.default_rng([seed, 1])
         self._route, self._best, self._stale = [], -math.inf, 0
+        self._on_the_way = 0
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return where to pull the pusher (2,) [m]."""
@@ -153,9 +158,11 @@ class PushTExpert:
             self._plan(now)
         while self._route:
             way = self._route[0] - now.pusher
-            if np.linalg.norm(way) > 0.006:
+            self._on_the_way += 1
+            if np.linalg.norm(way) > 0.006 and self._on_the_way < LOST:
                 return _towards(now.pusher, self._route[0], FAST)
             self._route.pop(0)
+            self._on_the_way = 0
         ahead = float((self._goal - now.pusher) @ self._direction)
         aim = now.pusher + self._direction * min(max(ahead, 0.0) + 0.004, SLOW)
         aside = self._goal - now.pusher - self._direction * ahead
@@ -182,6 +189,8 @@ class PushTExpert:
         turn = np.array([[c, -s], [s, c]])
         starts = (PLACES - NORMALS * (radius + CLEARANCE)) @ turn.T + now.block[:2]
         way = DETOUR * np.linalg.norm(starts - now.pusher, axis=1)
+        outside = (starts < self._view.low) | (starts > self._view.high)
+        way[outside.any(axis=1)] = 1.0  # more than any push can gain: taken only if there is nothing else
         best = (math.inf, 0, 0.0)
         for length in LENGTHS:
             cost = distance(predict(now.block, PLACES, NORMALS, length), now.target) + way
@@ -190,7 +199,9 @@ class PushTExpert:
         _, index, length = best
         self._direction = turn @ NORMALS[index]
         self._goal = starts[index] + self._direction * (CLEARANCE + length)
-        self._route = self._way(now, starts[index])
+        self._route = [
+            np.clip(place, self._view.low, self._view.high) for place in self._way(now, starts[index])
+        ]
         self._best, self._stale = math.inf, -round(CLEARANCE / 0.004)
 
     def _way(self, now: Situation, start: np.ndarray) -> list[np.ndarray]:

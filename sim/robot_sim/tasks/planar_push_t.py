@@ -213,6 +213,7 @@ class _View:
     """What the expert is told."""
 
     pusher_radius = RADIUS
+    low, high = np.full(2, RADIUS + 0.002), np.full(2, FIELD - RADIUS - 0.002)
 
     def situation(self, env: TaskEnv) -> Situation:
         """Return where everything is."""

@@ -228,6 +228,7 @@ class _View:
     """What the expert is told."""
 
     pusher_radius = RADIUS
+    low, high = LOW, HIGH
 
     def situation(self, env: TaskEnv) -> Situation:
         """Return where everything is."""
