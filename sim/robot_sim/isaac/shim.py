@@ -33,7 +33,7 @@ def install_shim(*, max_timestep: float | None = None, threads: int | None = Non
 
     Args:
         max_timestep: Longest physics step [s]; see `robot_sim.isaac.simulation.MAX_TIMESTEP`.
-        threads: Threads of the physics; None uses all cores.
+        threads: Threads of the physics; None leaves it at what it was, at first all cores.
 
     Raises:
         IsaacError: A real ``isaacgym`` is installed or imported.
@@ -60,7 +60,8 @@ def install_shim(*, max_timestep: float | None = None, threads: int | None = Non
                 f"max_timestep is {max_timestep}; expected a positive number of seconds, such as 0.005"
             )
         gym.max_timestep = max_timestep
-    gym.threads = threads
+    if threads is not None:
+        gym.threads = threads
     _alias_gym()
     for name, value in _NUMPY_NAMES.items():
         if name not in np.__dict__:

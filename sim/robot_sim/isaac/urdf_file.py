@@ -94,11 +94,11 @@ def read_urdf(path: Path, asset_root: Path) -> Urdf:
         raise IsaacError(f"{path} is no well-formed XML: {error}; repair that line") from error
     if robot.tag != "robot":
         raise IsaacError(f"{path} starts with <{robot.tag}>; a URDF file starts with <robot>")
-    links = {}
-    for element in robot.findall("link"):
-        link = _link(element, path, asset_root)
-        links[link.name] = link
-    joints = [_joint(element, path) for element in robot.findall("joint")]
+    try:
+        links = {link.name: link for link in (_link(one, path, asset_root) for one in robot.findall("link"))}
+        joints = [_joint(element, path) for element in robot.findall("joint")]
+    except ValueError as error:  # of float()
+        raise IsaacError(f"{path}: {error}; repair that number") from error
     for joint in joints:
         for end in (joint.parent, joint.child):
             if end not in links:

@@ -91,6 +91,11 @@ def test_a_first_body_with_joints_gets_a_fixed_root(gym, tmp_path):
             "</link></robot>",
             "y.dae",
         ),
+        (
+            "number.urdf",
+            '<robot><link name="a"><inertial><mass value="1kg"/></inertial></link></robot>',
+            "1kg.*repair",
+        ),
         ("f.xml", "<mujoco><worldbody><body/><body/></worldbody></mujoco>", "2 bodies"),
         ("g.xml", "<mujoco><worldbody><geom size='x'/></worldbody></mujoco>", "no valid MJCF"),
         ("h.usd", "", "URDF"),
