@@ -111,14 +111,12 @@ def write_torchscript(graph: nn.Module, arguments: Arguments, path: Path) -> Non
     """
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter(
-                "ignore"
-            )  # TorchScript is deprecated in torch, and traces tell of fixed shapes
+            # TorchScript is deprecated in torch, and traces tell of fixed shapes.
+            warnings.simplefilter("ignore")
             plain = torch.export.export(graph, arguments).module(check_guards=False)  # sizes become constants
-            traced = torch.jit.trace(plain, arguments, check_trace=False)
+            torch.jit.save(torch.jit.trace(plain, arguments, check_trace=False), str(path))
     except (RuntimeError, TypeError) as error:
         raise ExportError(f"torch cannot write this network as TorchScript: {_first_line(error)}") from error
-    torch.jit.save(traced, str(path))
 
 
 def write_aotinductor(graph: nn.Module, arguments: Arguments, path: Path) -> None:
