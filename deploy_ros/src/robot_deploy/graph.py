@@ -83,7 +83,9 @@ class Graph:
 
     def stop(self, name: str, number: int = signal.SIGINT) -> None:
         """Send a signal to a node and wait until it has ended; after a while it is killed."""
-        process = self.processes.pop(name)
+        process = self.processes.pop(name, None)
+        if process is None:
+            return
         if process.poll() is None:
             os.kill(process.pid, number)
         try:

@@ -152,6 +152,9 @@ class ProcessDrill:
     def run(self, fault: DrillFault) -> DrillRow:
         """Bring the arm into motion, let the fault happen, and watch until rest."""
         client = self._client
+        if self._suspect:  # the last repetition broke off, or hurt the inference: begin with a new node
+            self._graph.stop("policy", signal.SIGKILL)
+        self._suspect = True
         self._into_motion()
         before = self._audit()
         client.wait(0.3 + 0.4 * self._random.random())
@@ -164,6 +167,7 @@ class ProcessDrill:
         after = self._audit()
         noticed, reason = self._noticed(injected)
         undo()
+        self._suspect = fault.kind == "inference"
         violations = sum(after["violations"].values()) - sum(before["violations"].values())
         return DrillRow(
             fault.name,
@@ -185,14 +189,7 @@ class ProcessDrill:
             client.trigger(f"{_POLICY}/stop")
             client.wait_for(lambda: self._state() == "idle", 5.0, what="idle")
         if state is not None and state.data == "fault":
-            if "inference" in self._reason:
-                client.change(_POLICY, "deactivate")
-                client.change(_POLICY, "cleanup")
-                if not client.change(_POLICY, "configure", timeout=240.0):
-                    raise UserError(f"not configured again: {self._graph.tail('policy')}")
-                self._active = False
-            else:
-                self._patiently(lambda: client.trigger(f"{_POLICY}/reset"))
+            self._patiently(lambda: client.trigger(f"{_POLICY}/reset"))
         client.trigger(f"{_ARM}/reset")
         client.wait(0.35)
         self._patiently(self._let_start)
