@@ -154,7 +154,8 @@ def train_policy(out: Path, dataset: list[str], *, steps: int, seed: int, init_f
         [
             "+experiment=lift_demo", *dataset, f"seed={seed}", f"init_from={init_from}", f"output_dir={out}",
             f"trainer.steps={steps}", "trainer.val_every=0", "dataset.val_ratio=0", "trainer.tensorboard=false",
-            f"trainer.checkpoint_every={steps}", *(["trainer.lr=3e-4"] if init_from else []),
+            f"trainer.checkpoint_every={steps}", "policy.network.width=256",
+            *(["trainer.lr=3e-4"] if init_from else []),
         ],
         examples=(),
     )  # fmt: skip
@@ -167,7 +168,7 @@ def mixture(demos: Path, recorded: Path, tags: list[str] | None) -> list[str]:
     if tags is not None:
         chosen = f", segments: [{', '.join(tags)}]" if tags else ""
         stores.append(f"{{path: {recorded}{chosen}}}")
-    return ["dataset.path=''", f"+dataset.mixture=[{', '.join(stores)}]", "+dataset.statistics=pooled"]
+    return ["dataset.path=''", f"dataset.mixture=[{', '.join(stores)}]", "dataset.statistics=pooled"]
 
 
 def judge(env: Any, checkpoint: Path, args: argparse.Namespace) -> dict[str, list[bool]]:
@@ -186,13 +187,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--demos", type=int, default=20)
-    parser.add_argument("--base-steps", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--base-steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--interventions", type=int, default=30)
-    parser.add_argument("--throw", type=int, default=8, help="length of a failure [steps]")
+    parser.add_argument("--throw", type=int, default=12, help="length of a failure [steps]")
     parser.add_argument("--patience", type=int, default=25, help="steps that the person waits")
-    parser.add_argument("--episodes", type=int, default=40)
-    parser.add_argument("--quiet-episodes", type=int, default=20)
+    parser.add_argument("--episodes", type=int, default=24)
+    parser.add_argument("--quiet-episodes", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--until", choices=("base", "all"), default="all", help="stop after judging the base policy"
