@@ -152,6 +152,17 @@ def test_every_generation_of_the_description_is_read(tmp_path: Path, form: str) 
     assert read_features(path) == {key.path: key for key in keys}
 
 
+def test_what_the_records_hold_and_nothing_declares_is_told(tmp_path: Path) -> None:
+    """A description that lost a feature does not lose it silently."""
+    root = _write(tmp_path)
+    keys = [key for key in rlds_keys() if key.path != f"{STEPS}is_terminal"]
+    (root / "features.json").write_text(json.dumps(describe(keys)), encoding="utf-8")
+    store, report = _convert(root)
+    assert "next.done" not in store.features
+    told = "the records hold steps/is_terminal, which features.json does not declare; left out"
+    assert report.source_warnings[-1] == told
+
+
 def test_truncated_shard_costs_only_what_is_cut_off(tmp_path: Path) -> None:
     """The healthy episodes before the cut and all of other shards are converted; the report counts the rest."""
     root = _write(tmp_path)

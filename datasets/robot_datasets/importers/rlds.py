@@ -115,7 +115,7 @@ class Rlds(Importer):
         instruction = _instruction_key(options["instruction"], keys)
         _check_success(options["success"], keys)
         used = used_keys(columns, cameras) | {instruction, *recorded.values()}
-        warnings += _unstorable(keys, used)
+        warnings += [*_unstorable(keys, used), *_undeclared(keys, _some_examples(root, records.refs, 3))]
         for warning in warnings:
             _LOG.warning("%s: %s", path.name, warning)
         fps = positive_rate(options["fps"] or str(schema.fps or ""), path)
@@ -295,6 +295,17 @@ def _unstorable(keys: Mapping[str, RecordKey], used: set[str]) -> list[str]:
         for path, key in sorted(keys.items())
         if path not in used and path.startswith(STEPS + "observation/") and key.kind in ("image", "other")
     ]
+
+
+def _undeclared(keys: Mapping[str, RecordKey], examples: Iterator[Mapping[str, ExampleValue]]) -> list[str]:
+    """Say which keys of the records nothing describes: `FEATURES` may be damaged, or of another version."""
+    found = {path for example in examples for path in example if not _declares(keys, path)}
+    return [f"the records hold {path}, which {FEATURES} does not declare; left out" for path in sorted(found)]
+
+
+def _declares(keys: Mapping[str, RecordKey], path: str) -> bool:
+    """Whether a key is declared; ragged features are spread over several keys below their own."""
+    return path in keys or any(path.startswith(f"{known}/") for known in keys)
 
 
 def _instruction_key(option: str, keys: Mapping[str, RecordKey]) -> str:

@@ -174,7 +174,7 @@ class Fuzzer:
         for reason in found.reasons.values():
             if unclear := _vague(reason):
                 return unclear
-        unexplained = [n for n in lost if n not in found.reasons]
+        unexplained = [n for n in lost if not _is_explained(n, found.reasons)]
         counted = sum(int(match[1]) - 1 for r in found.reasons.values() if (match := _SEVERAL.search(r)))
         unexplained = unexplained[counted:]  # one reason may speak for the rest of a file
         is_told = len(found.warnings) > len(self.truth.warnings)
@@ -193,6 +193,11 @@ class Fuzzer:
         if family.has_checksums or not (fault.blind or said.startswith(PLAUSIBLE)):
             return "silent", difference
         return "undetectable", difference
+
+
+def _is_explained(source_id: str, reasons: Mapping[str, str]) -> bool:
+    """Whether a reason is given for an episode, or for what it is part of, such as a shard."""
+    return any(source_id == name or source_id.startswith(f"{name}/") for name in reasons)
 
 
 def _vague(reason: str) -> tuple[str, str] | None:
