@@ -95,9 +95,7 @@ def test_masked_actions_do_not_reach_the_loss():
 
 def test_unknown_tags_and_empty_choices_are_refused(recorded: Path):
     """A tag that occurs nowhere is named with those that do; so is a store without any window left."""
-    with pytest.raises(
-        DatasetError, match="tagged corection; there is correction, policy, recovery"
-    ):
+    with pytest.raises(DatasetError, match="tagged corection; there is correction, policy, recovery"):
         steps_in_segments(EpisodeStore.open(recorded), ["corection"])
     with pytest.raises(DatasetError, match="no window of the training episodes"):
         opened(
