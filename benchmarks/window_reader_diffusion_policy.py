@@ -10,6 +10,7 @@ only (`key_first_k`), which its newer datasets do and which is faster. Needs zar
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from window_protocol import T_A, T_O, T_P, serve
 
 def load(checkout: str, buffer: str, camera: str, kind: str) -> Any:
     """Return their replay buffer, in RAM."""
-    import zarr  # pyright: ignore[reportMissingImports]
-
+    zarr: Any = import_module("zarr")  # version 2
     sys.path.insert(0, checkout)
     from diffusion_policy.common.replay_buffer import ReplayBuffer  # pyright: ignore[reportMissingImports]
 
