@@ -30,7 +30,8 @@ HEAD = """# Scripted experts
 
 Success of the scripted experts of our own tasks, each with its default disturbance, on seeds from 0 on. Success is the
 task's own predicate at any step within its step limit; a pose out of reach counts as a failure. Intervals are Wilson's,
-95 %. CPU time is the process's, of the whole episode: physics, control, expert.
+95 %. A row with fewer than 100 seeds is not finished: the first command continues it. CPU time is the process's, of
+the whole episode: physics, control, expert.
 
 ```sh
 python benchmarks/experts.py --episodes 100 --out results/experts.jsonl
