@@ -30,7 +30,7 @@ class ConstantPolicy(Policy):
 
     def __init__(self, spec: PolicySpec, action: np.ndarray | None) -> None:
         super().__init__(spec)
-        self.action = None if action is None else torch.as_tensor(action, dtype=torch.float32)
+        self.action = None if action is None else torch.tensor(action.tolist())
 
     def compute_loss(self, batch: Mapping[str, Tensor]) -> LossOutput:
         """There is nothing to learn."""
