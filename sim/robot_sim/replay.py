@@ -9,7 +9,11 @@ recorded by             start
 ======================  ==============================================================
 `robot_sim.generate`    the seed in the episode's name; the expert's disturbance is repeated
 PushT demonstrations    ``observation.full_state`` of the first step
+robosuite, robomimic    ``observation.simulator_state`` of the first step, in the environment the file describes
 ======================  ==============================================================
+
+The scene of a robosuite recording is built anew by the robosuite that is installed, because a store does not keep the
+file's MJCF: what varies from scene to scene, such as the size of Lift's cube, may differ.
 """
 
 from __future__ import annotations
@@ -26,8 +30,15 @@ from robot_sim.registry import TaskError, make_expert, make_task, task_defaults,
 from robot_sim.task import Expert, TaskEnv
 
 FULL_STATE = "observation.full_state"
+SIMULATOR_STATE = "observation.simulator_state"
+"""MuJoCo's flattened state: time [s], joint positions, joint velocities."""
+
+POSITIONS = f"{SIMULATOR_STATE} (positions)"
+"""Key of `Replay.errors`: joint positions of robot and objects [m, rad, quaternions]."""
+
 GENERATOR = "robot_sim.generate"
 _SEED_MARK = "seed-"
+_ENVIRONMENT_OPTIONS = ("robots", "env_configuration", "controller_configs", "gripper_types", "control_freq")
 _WITHOUT_IMAGES = {"images": False, "cameras": ()}
 
 
@@ -44,6 +55,8 @@ class ReplayPlan:
     task: str
     task_options: Mapping[str, Any] = field(default_factory=dict)
     expert_options: Mapping[str, Any] | None = None
+    start: str = FULL_STATE
+    """Feature that tells where an episode started, if no seed does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +104,18 @@ def plan_replay(store: EpisodeStore, *, task: str | None = None) -> ReplayPlan:
         return ReplayPlan(
             task=options["task"], task_options=_fast(options["task"], recorded), expert_options=expert
         )
+    environment = _environment(store.attributes)
+    if environment is not None and SIMULATOR_STATE in store.features and not task:
+        known = {key: environment[key] for key in _ENVIRONMENT_OPTIONS if key in environment}
+        options = {**known, "horizon": max(1, int(np.max(store.episodes["n_steps"])))}
+        name = f"robosuite/{environment['env_name']}"
+        return ReplayPlan(task=name, task_options=options, start=SIMULATOR_STATE)
     name = task or (store.embodiment if store.embodiment in task_names() else None)
     if name is None or FULL_STATE not in store.features:
         raise TaskError(
             f"{store.path}: no simulator knows this recording of '{store.embodiment or 'an unknown robot'}'; a store "
-            f"made by 'robot-policies generate' can be replayed, and a PushT store that has {FULL_STATE}"
+            f"made by 'robot-policies generate' can be replayed, a PushT store that has {FULL_STATE}, and a "
+            f"robosuite one that has {SIMULATOR_STATE} (convert it with --option states=keep)"
         )
     return ReplayPlan(task=name, task_options=_fast(name, {}))
 
@@ -126,7 +146,7 @@ def replay_episode(
     seed = _seed_of(source_id)
     expert: Expert | None = None
     if seed is None:
-        state = np.asarray(_column(store, FULL_STATE, source_id)[start], dtype=np.float64)
+        state = np.asarray(_column(store, plan.start, source_id)[start], dtype=np.float64)
         observation, _ = env.reset(seed=0, options={"state": state})
     else:
         observation, _ = env.reset(seed=seed)
@@ -135,6 +155,10 @@ def replay_episode(
             expert.reset(env, seed)
     compared = [n for n in env.task_spec.observation if n in store.spec.low_dim and not is_image(n)]
     records = {name: store.column(name)[start:end] for name in compared}
+    positions: Any = getattr(env.unwrapped, "simulator_positions", None)
+    if plan.start == SIMULATOR_STATE:
+        records[POSITIONS] = store.column(SIMULATOR_STATE)[start:end, 1 : 1 + len(positions())]
+        compared.append(POSITIONS)
     errors: dict[str, list[float]] = {name: [] for name in compared}
     if not compared:
         raise TaskError(
@@ -145,7 +169,8 @@ def replay_episode(
         on_frame(_picture(env))
     for action in actions:
         for name in compared:
-            difference = np.abs(observation[name].astype(np.float64) - records[name][n_steps])
+            now = positions() if name == POSITIONS else observation[name]
+            difference = np.abs(now.astype(np.float64) - records[name][n_steps])
             errors[name].append(float(difference.max()))
         if expert is not None:
             expert.act(observation)  # its disturbance depends on what it has drawn before
@@ -179,6 +204,16 @@ def _generation(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if conversion.get("importer") == GENERATOR:
         return conversion
     found = [_generation(origin) for origin in attributes["source"].get("made_from", ())]
+    return next((record for record in found if record is not None), None)
+
+
+def _environment(attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the robosuite environment that a store, or what it was edited from, was recorded in."""
+    source = attributes["source"]
+    environment = source.get("environment")
+    if isinstance(environment, Mapping) and environment.get("env_name"):
+        return environment
+    found = [_environment(origin) for origin in source.get("made_from", ())]
     return next((record for record in found if record is not None), None)
 
 

@@ -59,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "replay",
         "Carry out recorded actions once more in simulation, from the recorded start, and say how far each feature is\n"
-        "from its record. For stores made by 'robot-policies generate', and for PushT demonstrations.",
+        "from its record. For stores made by 'robot-policies generate', PushT demonstrations, and robosuite and\n"
+        "robomimic recordings with their simulator states.",
         "example:\n  robot-policies replay data/pusht.zarr --episode 3 --video replay.mp4",
     )
     parser.add_argument("store", help="an episode store")
@@ -127,7 +128,8 @@ def _print(
             f"success {_word(replay.success)}{recorded}"
         )
         for name, errors in replay.errors.items():
-            units = "/".join(dict.fromkeys(filter(None, store.features[name].units)))
+            feature = store.features.get(name)  # none for a part of the simulator's state
+            units = "/".join(dict.fromkeys(filter(None, feature.units))) if feature else "m or rad"
             say(f"    {name:<32} {errors.max():.3g} {units}, at step {errors.argmax()}")
         step = None if arguments.tolerance is None else replay.left_at(arguments.tolerance)
         if step is not None:

@@ -31,7 +31,7 @@ from robot_sim.adapters.robosuite_features import (
     read_state,
     state_feature,
 )
-from robot_sim.adapters.robosuite_import import robosuite
+from robot_sim.adapters.robosuite_import import refactor_composite_controller_config, robosuite
 from robot_sim.adapters.seeding import seeded_numpy
 from robot_sim.registry import TaskError
 from robot_sim.rendering import FrameRenderer, cheap_rendering
@@ -99,7 +99,7 @@ def make_env(
         env_configuration: Of two-arm tasks: ``"opposed"``, ``"parallel"`` or ``"single-robot"``.
         controller_configs: A composite controller's name (``"BASIC"``) or its configuration; a part
             controller's name (``"OSC_POSE"``, ``"JOINT_POSITION"``, ...) for the arms; None is the robot's default.
-        gripper_types: Gripper, or ``"default"``.
+        gripper_types: Gripper, or ``"default"``, which is the environment's or the robot's.
         control_freq: Control rate [Hz].
         horizon: Steps after which an episode is cut.
         reward_shaping: Dense reward.
@@ -118,7 +118,7 @@ def make_env(
     options = {
         "robots": names[0] if len(names) == 1 else names,
         "controller_configs": _controllers(controller_configs, names),
-        "gripper_types": gripper_types,
+        **({} if gripper_types == "default" else {"gripper_types": gripper_types}),  # Wipe has one of its own
         "control_freq": control_freq,
         "horizon": horizon,
         "reward_shaping": reward_shaping,
@@ -151,7 +151,11 @@ def _controllers(chosen: str | Mapping[str, Any] | None, robots: Sequence[str]) 
     if chosen is None:
         return None
     if not isinstance(chosen, str):
-        return dict(chosen)
+        # robosuite up to 1.4 described the arm's controller alone, and recordings of that time still do.
+        configurations = [
+            refactor_composite_controller_config(dict(chosen), robot, ["right"]) for robot in robots
+        ]
+        return configurations[0] if len(robots) == 1 else configurations
     composite = robosuite.load_composite_controller_config
     try:
         parts = robosuite.load_part_controller_config(default_controller=chosen)
@@ -240,12 +244,19 @@ class RobosuiteTask(TaskEnv):
 
         Args:
             seed: Names the episode, in [0, 2**32); None draws one.
-            options: Unused.
+            options: ``"state"``: MuJoCo's flattened state (1 + n_q + n_v,), time, positions and velocities, to begin
+                with, as robosuite records it; the scene is that of the seed.
+
+        Raises:
+            TaskError: The state is of another scene.
         """
         super().reset(seed=seed)
         episode = int(self.np_random.integers(2**32)) if seed is None else seed
         with seeded_numpy(episode):
             observation = self._env.reset()
+        state = (options or {}).get("state")
+        if state is not None:
+            observation = self._begin_at(np.asarray(state, dtype=np.float64))
         self._steps = 0
         return self._observe(observation), self._info(0.0)
 
@@ -273,6 +284,25 @@ class RobosuiteTask(TaskEnv):
             self._renderer.close()
             self._renderer = None
         self._env.close()
+
+    def simulator_positions(self) -> np.ndarray:
+        """Positions of all joints (n_q,): robot, gripper and objects [rad, m, quaternions w first]."""
+        return np.array(self._env.sim.data.qpos)
+
+    def _begin_at(self, state: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Put the simulation into a recorded state; the controllers aim at where the arms are then."""
+        expected = self._env.sim.get_state().flatten().shape
+        if state.shape != expected:
+            raise TaskError(
+                f"task '{self._prefix}': the recorded state has {state.size} numbers, this scene has {expected[0]}; it "
+                "was recorded in another scene or with another version of robosuite"
+            )
+        self._env.sim.set_state_from_flattened(state)
+        self._env.sim.forward()
+        for robot in self._env.robots:
+            robot.composite_controller.update_state()
+            robot.composite_controller.reset()
+        return self._env._get_observations(force_update=True)
 
     def _observe(self, observation: Mapping[str, np.ndarray]) -> Observation:
         result: Observation = {

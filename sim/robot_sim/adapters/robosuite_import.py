@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib import import_module
+from typing import Any
 
 from robot_sim.rendering import choose_backend
 
@@ -17,9 +19,12 @@ logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= l
 
 import robosuite  # noqa: E402  (after the lines above)
 
+_factory = import_module("robosuite.controllers.composite.composite_controller_factory")
+refactor_composite_controller_config: Any = _factory.refactor_composite_controller_config
+
 if _BACKEND:
     os.environ["MUJOCO_GL"] = _BACKEND
 else:
     os.environ.pop("MUJOCO_GL", None)
 
-__all__ = ["robosuite"]
+__all__ = ["refactor_composite_controller_config", "robosuite"]
