@@ -113,7 +113,8 @@ def _table(arguments: argparse.Namespace) -> int:
             row = json.loads(line)
             rows[row["fault"]].append(row)
     print(
-        "| fault | n | noticed, median (max) [ms] | at rest, median (max) [ms] | stop, median (max) [ms] | beyond limits | reason |"
+        "| fault | n | noticed, median (max) [ms] | at rest, median (max) [ms] | stop, median (max) [ms] "
+        "| samples beyond a limit | reason |"
     )
     print("|---|---|---|---|---|---|---|")
     for name in (f.name for f in FAULTS if f.name in rows):

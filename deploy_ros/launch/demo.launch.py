@@ -1,4 +1,4 @@
-"""The whole system on one laptop, a simulated arm and a policy: ``ros2 launch robot_deploy demo.launch.py checkpoint:=X``.
+"""A simulated arm and a policy on one laptop: ``ros2 launch robot_deploy demo.launch.py checkpoint:=X``.
 
 Choose a ROS domain without a robot in it (``ROS_DOMAIN_ID=42 ros2 launch ...``): the mode is ``live``. The policy
 node is configured and then activated by events, so that the order is certain.

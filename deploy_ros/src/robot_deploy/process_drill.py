@@ -213,6 +213,7 @@ class ProcessDrill:
         ask()
 
     _reason = ""
+    _suspect = False
 
     def _state(self) -> str:
         state = self._client.last.get(f"{_POLICY}/state")

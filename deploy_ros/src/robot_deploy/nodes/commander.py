@@ -32,6 +32,7 @@ MEASURES = (
     "overhead",
     "observation_to_command",
 )
+_JUMP_NS = 5_000_000
 _IDLE_STATES = (State.UNCONFIGURED, State.IDLE)
 
 
@@ -71,6 +72,7 @@ class Commander:
         self.runtime, self._publish, self._clock_ns = runtime, publish, clock_ns
         self._inference, self._trace, self._checks, self._changed = inference, trace, checks, changed
         self._offset_ns = ClockOffset(clock_ns)
+        self._command_offset_ns = self._offset_ns()
         self.lock = threading.RLock()
         self.times = {name: Times() for name in MEASURES}
         self.last: Tick | None = None
@@ -111,7 +113,12 @@ class Commander:
 
     def tick(self, now_ns: int) -> None:
         """One command period."""
-        clock_ns = now_ns + self._offset_ns()
+        offset_ns = self._offset_ns()
+        clock_ns = now_ns + offset_ns
+        # A clock that jumped while the arm moves must not date its stop: an hour ahead, the controller would take an
+        # hour to get there. Until the robot has rested and been reset, commands keep the clock they began with.
+        if self.runtime.machine.state in _IDLE_STATES or abs(offset_ns - self._command_offset_ns) < _JUMP_NS:
+            self._command_offset_ns = offset_ns
         began = time.perf_counter()
         with self.lock:
             wrong = self._checks(self.runtime.machine.state)
@@ -122,7 +129,7 @@ class Commander:
         ticked = time.perf_counter()
         moving = tick.trajectory is not None and (tick.send or self.runtime.shadows)
         if moving:
-            self._publish(tick.trajectory, now_ns=now_ns, clock_ns=clock_ns)
+            self._publish(tick.trajectory, now_ns=now_ns, clock_ns=now_ns + self._command_offset_ns)
         done = time.perf_counter()
         if tick.request is not None:
             self._asked[tick.request.ticket] = (tick.request.window.time_ns, 1e3 * (ticked - began))

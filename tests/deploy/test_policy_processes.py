@@ -1,0 +1,92 @@
+"""The inference as a real process: its answers, its refusals, its end."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robot_datasets.errors import UserError
+from robot_deploy.inference.client import Answer, InferenceConfig, InferenceProcess
+from robot_deploy.observation.window import Window
+from robot_deploy.runtime_config import ChunkRequest
+from robot_policies.checkpoint import save_policy
+from robot_policies.policies import build_policy
+from robot_policies.spec import PolicySpec
+
+CONFIG = {
+    "policy": {
+        "type": "regression",
+        "network": {"type": "mlp", "width": 16, "n_blocks": 1, "expansion": 1, "step_embed_dim": 8},
+    }
+}
+VALUES = {"min": -1.0, "max": 1.0, "mean": 0.0, "std": 1.0}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained policy for the task lift_joint."""
+    pytest.importorskip("robosuite", reason="the sim extra is not installed")
+    from robot_sim.tasks.lift_joint import ACTION_FEATURE, FEATURES
+
+    spec = PolicySpec(
+        observation=dict(FEATURES),
+        action=ACTION_FEATURE,
+        n_obs_steps=2,
+        horizon=16,
+        n_action_steps=8,
+        fps=20.0,
+    )
+    stats = {
+        name: {
+            key: np.full(f.shape, value)
+            for key, value in (("min", -1.0), ("max", 1.0), ("mean", 0.0), ("std", 1.0))
+        }
+        for name, f in {**FEATURES, "action": ACTION_FEATURE}.items()
+    }
+    policy = build_policy(CONFIG["policy"], spec, stats)
+    folder = tmp_path_factory.mktemp("policy") / "checkpoint"
+    return save_policy(folder, policy, config=CONFIG, stats=stats, dataset_card={})
+
+
+def _request(process: InferenceProcess, ticket: int) -> ChunkRequest:
+    arrays = {n: np.full((2, *f.shape), 0.1, dtype=np.float32) for n, f in process.spec.observation.items()}
+    return ChunkRequest(ticket=ticket, window=Window(arrays=arrays, time_ns=0, ages_ms={}), continuation=None)
+
+
+def test_the_process_answers_as_the_policy_does(checkpoint: Path):
+    """The same window gives the same chunk as in process, and a killed process is told at once."""
+    import torch
+
+    from robot_policies.checkpoint import load_policy
+
+    answers: list[Answer] = []
+    process = InferenceProcess(InferenceConfig(checkpoint=str(checkpoint)))
+    try:
+        process.serve({}, {}, answers.append)
+        request = _request(process, 7)
+        process.ask(request)
+        _until(lambda: len(answers) == 1)
+        observation = {n: torch.from_numpy(a[None]) for n, a in request.window.arrays.items()}
+        with torch.inference_mode():
+            expected = load_policy(checkpoint).policy.predict_chunk(observation).actions[0].numpy()
+        assert answers[0].ticket == 7
+        np.testing.assert_allclose(answers[0].chunk, expected, atol=1e-6)
+        process._process.kill()
+        _until(lambda: len(answers) == 2)
+        assert "status -9" in answers[1].failed
+    finally:
+        process.close()
+
+
+def test_a_bad_checkpoint_is_refused(tmp_path: Path):
+    """What the loader says arrives as it is."""
+    with pytest.raises(UserError, match="does not exist"):
+        InferenceProcess(InferenceConfig(checkpoint=str(tmp_path / "nowhere")))
+
+
+def _until(condition, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
