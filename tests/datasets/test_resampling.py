@@ -160,7 +160,7 @@ def test_whole_nanoseconds_do_not_depend_on_where_the_axis_begins(policy: str, s
     np.testing.assert_array_equal(far, near)
     np.testing.assert_array_equal(far_age, near_age)
     assert 0 <= near_age.min() <= near_age.max() < 0.03
-    with pytest.raises(ResamplingError, match="expected within 0.05 s"):
+    with pytest.raises(ResamplingError, match=r"expected within 0\.05 s"):
         resample(times, values, times[-1:] + 60_000_000, policy="latest_before", max_age=0.05)
 
 
