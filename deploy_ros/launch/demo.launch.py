@@ -4,6 +4,9 @@ Choose a ROS domain without a robot in it (``ROS_DOMAIN_ID=42 ros2 launch ...``)
 node is configured and then activated by events, so that the order is certain.
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# launch and launch_ros come with ROS 2, not from PyPI.
+
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler, Shutdown
 from launch.events import matches_action

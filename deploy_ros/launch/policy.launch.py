@@ -4,6 +4,9 @@ The node comes up unconfigured and in the mode of its deployment, ``dry_run`` un
 and activate it yourself (docs/deploy.md); in mode ``live`` nothing starts by itself.
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# launch and launch_ros come with ROS 2, not from PyPI.
+
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, Shutdown
 from launch.substitutions import LaunchConfiguration

@@ -201,7 +201,7 @@ class PolicyTests:
         batch, other = example_batch(policy.spec), example_batch(policy.spec, seed=1)
 
         def loss(first: dict[str, Any], rest: dict[str, Any]) -> float:
-            mixed = {
+            mixed: dict[str, Any] = {
                 name: [*first[name][:1], *rest[name][1:]]
                 if isinstance(value, list)
                 else torch.cat([first[name][:1], rest[name][1:]])

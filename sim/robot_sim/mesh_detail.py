@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,8 @@ def _simplify(triangles: np.ndarray, detail: float) -> np.ndarray:
 
     vertices, index = np.unique(triangles.reshape(-1, 3), axis=0, return_inverse=True)
     faces = index.reshape(-1, 3).astype(np.int32)
-    points, kept = fast_simplification.simplify(vertices.astype(np.float32), faces, 1.0 - detail)
+    simplify: Any = fast_simplification.simplify  # its annotations know float64 only
+    points, kept = simplify(vertices.astype(np.float32), faces, 1.0 - detail)
     return points[kept]
 
 

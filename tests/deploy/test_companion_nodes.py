@@ -29,10 +29,11 @@ PATIENCE_S = 60.0  # an idle machine needs two; a busy one is no failure
 def world(ros_domain: dict[str, str]) -> Iterator[Any]:
     """A node of the test's own, and a way to wait for something while it is spun."""
     import rclpy
+    from rclpy.context import Context
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
 
-    context = rclpy.Context()
+    context = Context()
     rclpy.init(context=context)
     node = Node("world", context=context)
     executor = SingleThreadedExecutor(context=context)

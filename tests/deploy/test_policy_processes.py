@@ -71,6 +71,7 @@ def test_the_process_answers_as_the_policy_does(checkpoint: Path):
         with torch.inference_mode():
             expected = load_policy(checkpoint).policy.predict_chunk(observation).actions[0].numpy()
         assert answers[0].ticket == 7
+        assert answers[0].chunk is not None
         np.testing.assert_allclose(answers[0].chunk, expected, atol=1e-6)
         process._process.kill()
         _until(lambda: len(answers) == 2)

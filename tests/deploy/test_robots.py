@@ -113,7 +113,7 @@ def test_robot_presets_build(name: str):
         return
     limits = robot.limits()
     assert isinstance(limits, MotionLimits)
-    assert len(limits) in (6, 7, 12)
+    assert len(limits) in (6, 7, 8, 12)
 
 
 @pytest.mark.parametrize("name", preset_names("targets"))

@@ -83,7 +83,7 @@ def judge() -> CommandAudit:
 
 def _look(judge: CommandAudit, q: list[float], v: list[float], a: list[float]) -> dict[str, int]:
     times = 10**9 + np.arange(len(q)) * MS
-    judge.look(times, tuple(np.array([x, x]).T for x in (q, v, a)))  # type: ignore[arg-type]
+    judge.look(times, tuple(np.array([x, x]).T for x in (q, v, a)))
     return {name: n for name, n in judge.violations.items() if n}
 
 

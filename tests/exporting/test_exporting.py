@@ -147,7 +147,8 @@ def test_the_runner_needs_no_torch(exported: Path, lift_like: LoadedPolicy, tmp_
     inputs, _ = example_arguments(network_policy(lift_like.policy), seed=5)
     noise, ours = checkpoint_chunk(lift_like.policy, inputs, None, n_draws=1, seed=5)
     seen, _ = arrays_of(network_policy(lift_like.policy), inputs)
-    np.savez(tmp_path / "in.npz", noise=noise, **seen)
+    arrays: dict[str, Any] = {"noise": noise, **seen}
+    np.savez(tmp_path / "in.npz", **arrays)
     script = f"""
 import sys
 for name in ("torch", "zarr", "scipy", "safetensors", "onnx", "yaml"):
@@ -212,7 +213,9 @@ def test_larger_networks_export(network: dict, images: bool, tmp_path: Path):
     errors = export_policy(loaded, tmp_path / "out", formats=["torchscript"], parity_samples=3)
     assert errors["torchscript"] < 2e-5
     for graph, arguments in zip(
-        (EncoderGraph(policy), NetworkGraph(policy)), example_arguments(policy), strict=True
+        (EncoderGraph(network_policy(policy)), NetworkGraph(network_policy(policy))),
+        example_arguments(network_policy(policy)),
+        strict=True,
     ):
         torch.export.export(graph, arguments)  # what ONNX and AOTInductor begin with
 

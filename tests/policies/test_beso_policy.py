@@ -156,6 +156,7 @@ def test_actions_see_goals_the_past_and_nothing_later() -> None:
     context = ScoreContext(action_dim=2, horizon=6, obs_dim=7, n_obs_steps=3, n_goal_tokens=2)
     torch.manual_seed(0)
     network = score_networks.build(SMALL, where="network", context=context).eval()
+    assert isinstance(network, ScoreTransformer)
     actions, tokens = jacobian_mask(network, context)
     steps = torch.arange(6)
     assert actions.equal(steps[:, None] >= steps[None])
@@ -167,7 +168,8 @@ def test_the_network_is_told_a_quarter_of_the_logarithm() -> None:
     """The noise token is an affine map of ln(sigma) / 4."""
     policy = make(goals=False)
     seen: list[Tensor] = []
-    policy.network.noise_in.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    noise_in: Any = policy.network.noise_in
+    noise_in.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     predict(policy, example_batch(policy.spec, 1), generator=seeds(1))
     expected = torch.tensor([1.0, 0.005**0.5, 0.005]).log() / 4
     torch.testing.assert_close(torch.cat(seen).flatten(), expected, atol=1e-5, rtol=1e-4)

@@ -40,7 +40,7 @@ class TestContract(TaskTests):
 def test_the_expert_lifts_the_cube(env: TaskEnv, seed: int):
     """With its noise it succeeds, in fewer than 60 steps."""
     expert = make_expert("lift_joint")
-    observation, _ = env.reset(seed=seed)
+    observation, info = env.reset(seed=seed)
     expert.reset(env, seed)
     for _ in range(60):
         observation, _, done, _, info = env.step(expert.perturb(expert.act(observation)))
@@ -50,13 +50,13 @@ def test_the_expert_lifts_the_cube(env: TaskEnv, seed: int):
 
 
 def test_the_arm_follows_its_targets(env: TaskEnv):
-    """After a ramp to a pose 0.1 rad away, and a moment, every joint is within 0.3 mrad of it."""
+    """After a ramp to a pose 0.1 rad away, and a moment, every joint is within 0.5 mrad of it."""
     observation, _ = env.reset(seed=1)
     target = observation[STATE][:8].astype(np.float64)
     goal = target + np.append(np.full(7, 0.1), -0.01)
     for share in np.minimum(np.arange(1, 16) / 8.0, 1.0):
         observation, *_ = env.step(target + share * (goal - target))
-    assert np.abs(observation[STATE][:7] - goal[:7]).max() < 3e-4
+    assert np.abs(observation[STATE][:7] - goal[:7]).max() < 5e-4
 
 
 def test_a_step_of_the_hand_is_straight(env: TaskEnv):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -10,14 +11,21 @@ import pytest
 
 from robot_datasets.edit import apply, drop, merge, rename, trim
 from robot_datasets.episode import Episode
-from robot_datasets.features import is_image
+from robot_datasets.features import Feature, is_image
 from robot_datasets.importers import get_importer
 from robot_datasets.importers.base import resolve_options
 from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
 from robot_policies.cli.main import main
 from robot_sim.generate import GenerationPlan, generate
 from robot_sim.registry import TaskError, make_task
-from robot_sim.replay import FULL_STATE, make_environment, plan_replay, replay_episode
+from robot_sim.replay import (
+    FULL_STATE,
+    POSITIONS,
+    SIMULATOR_STATE,
+    make_environment,
+    plan_replay,
+    replay_episode,
+)
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +186,48 @@ def test_published_demonstrations_replay(shared_data: Path, tmp_path: Path) -> N
         assert replay.errors["observation.state"].max() < 1e-3
         assert replay.errors["observation.environment_state"].max() < 0.1
     env.close()
+
+
+@pytest.mark.skipif(find_spec("robosuite") is None, reason="the sim extra is not installed")
+def test_robosuite_recordings_start_at_their_simulator_state(tmp_path: Path) -> None:
+    """Joint positions follow the record, in the environment and with the controller that the file tells of."""
+    env = make_task("robosuite/Lift", horizon=12)
+    random, rows = np.random.default_rng(0), []
+    env.reset(seed=7)
+    for _ in range(8):
+        state = env.unwrapped._env.sim.get_state().flatten()  # type: ignore[attr-defined]
+        rows.append((state, random.uniform(-1, 1, 7).astype(np.float32)))
+        env.step(rows[-1][1])
+    env.close()
+    states, actions = (np.stack(values) for values in zip(*rows, strict=True))
+    arm = {
+        "type": "OSC_POSE",
+        "kp": 150,
+        "damping_ratio": 1,
+        "impedance_mode": "fixed",
+        "control_delta": True,
+        "interpolation": None,
+        "ramp_ratio": 0.2,
+    }
+    features = {
+        SIMULATOR_STATE: Feature(dtype="float64", shape=states.shape[1:]),
+        "action": Feature(dtype="float32", shape=(7,)),
+    }
+    with EpisodeStoreWriter(
+        tmp_path / "s.zarr",
+        features=features,
+        fps=20,
+        embodiment="panda",
+        source={"environment": {"env_name": "Lift", "robots": "Panda", "controller_configs": arm}},
+    ) as writer:
+        for name, taken in (("as recorded", actions), ("other", actions[::-1])):
+            writer.add_episode(Episode(name, {SIMULATOR_STATE: states, "action": taken}))
+        writer.publish()
+    store = EpisodeStore.open(tmp_path / "s.zarr")
+    plan = plan_replay(store)
+    env = make_environment(plan)
+    same, other = (replay_episode(env, store, episode, plan) for episode in range(2))
+    env.close()
+    assert (plan.task, same.n_steps, len(same.errors[POSITIONS])) == ("robosuite/Lift", 8, 8)
+    assert same.errors[POSITIONS].max() < 1e-6
+    assert other.left_at(1e-3) is not None

@@ -40,6 +40,7 @@ def test_zero_change_stays_put(arm: str, control: str) -> None:
     start, _ = env.reset(seed=1)
     action = np.zeros(env.task_spec.action.shape)
     action[-1] = -1.0
+    observation = start
     for _ in range(10):
         observation, *_ = env.step(action)
     moved = observation["observation.state"][:3] - start["observation.state"][:3]

@@ -249,7 +249,8 @@ def _in_order(folder: ResultsFolder) -> list[bool]:
     Not those that happen to be there: successful episodes end sooner than others, so early ones flatter.
     """
     there = {result.seed: result.success for result in folder.results}
-    return [there[seed] for seed in itertools.takewhile(there.__contains__, folder.protocol["seeds"])]
+    seeds: list[int] = folder.protocol["seeds"]
+    return [there[seed] for seed in itertools.takewhile(lambda seed: seed in there, seeds)]
 
 
 def _disturbance(values: Mapping[str, Any] | None) -> Any:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scipy import optimize, special
 
@@ -74,7 +75,8 @@ def _root(excess: Callable[[float], float], edge: float, rate: float) -> float:
     inner = min(max(rate, tiny), 1.0 - tiny)
     if excess(outer) <= 0:
         return edge
-    return float(optimize.brentq(excess, outer, inner))
+    root: Any = optimize.brentq(excess, outer, inner)
+    return float(root)
 
 
 def reason_to_stop(successes: Sequence[bool], stop: EarlyStop) -> str:

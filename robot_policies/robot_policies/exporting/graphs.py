@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def write_onnx(graph: nn.Module, arguments: Arguments, path: Path) -> None:
         ExportError: A package is missing, or torch cannot translate the network.
     """
     try:
-        import onnxscript  # noqa: F401  (torch's exporter needs it and says so late)
+        importlib.import_module("onnxscript")  # torch's exporter needs it and says so late
     except ModuleNotFoundError as error:
         raise ExportError(
             "exporting ONNX needs onnx and onnxscript; install them with: pip install 'robot-policies[export]'"

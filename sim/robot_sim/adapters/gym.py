@@ -18,6 +18,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs import registration
 
 from robot_datasets.features import IMAGE_PREFIX, STATE, Feature
 from robot_sim.actions import checked_action
@@ -86,8 +87,8 @@ def _renders(task: str) -> bool:
     if spec is None or not isinstance(spec.entry_point, str):
         metadata = getattr(None if spec is None else spec.entry_point, "metadata", {})
         return spec is None or "rgb_array" in metadata.get("render_modes", ())
-    creator = gymnasium.envs.registration.load_env_creator(spec.entry_point)
-    metadata = creator.metadata if inspect.isclass(creator) else {}
+    creator: Any = registration.load_env_creator(spec.entry_point)
+    metadata = getattr(creator, "metadata", {}) if inspect.isclass(creator) else {}
     return "rgb_array" in metadata.get("render_modes", ("rgb_array",))
 
 

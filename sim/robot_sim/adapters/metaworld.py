@@ -165,9 +165,10 @@ class MetaWorldTask(TaskEnv):
         super().reset(seed=seed)
         episode = int(self.np_random.integers(2**32)) if seed is None else seed
         # Twice: the first reset leaves behind what Meta-World keeps of the episode before.
-        for _ in range(2):
-            self._env.seed(episode)
-            raw, _ = self._env.reset()
+        self._env.seed(episode)
+        self._env.reset()
+        self._env.seed(episode)
+        raw, _ = self._env.reset()
         self._steps = 0
         return self._observe(raw), {"is_success": False, "reward_terms": {}}
 

@@ -171,6 +171,7 @@ def _controllers(chosen: str | Mapping[str, Any] | None, robots: Sequence[str]) 
             "OSC_POSE, OSC_POSITION, IK_POSE, JOINT_POSITION, JOINT_VELOCITY or JOINT_TORQUE"
         ) from error
     for configuration in configurations:
+        assert configuration is not None  # robosuite returns None for unknown files only
         for part, values in configuration["body_parts"].items():
             if part in ("right", "left") and values["type"] != chosen:
                 configuration["body_parts"][part] = {

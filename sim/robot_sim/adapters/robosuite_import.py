@@ -17,8 +17,9 @@ _BACKEND = choose_backend()  # before mujoco is imported
 # Its errors still come through.
 logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
 
-import robosuite  # noqa: E402  (after the lines above)
-
+robosuite: Any = import_module(
+    "robosuite"
+)  # after the lines above; type checkers know little of its submodules
 _factory = import_module("robosuite.controllers.composite.composite_controller_factory")
 refactor_composite_controller_config: Any = _factory.refactor_composite_controller_config
 

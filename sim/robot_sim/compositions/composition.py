@@ -19,6 +19,7 @@ A step is a skill of `robot_sim.skills` with its options, a condition of success
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +31,10 @@ from robot_datasets.errors import unknown_name
 from robot_sim.compositions.conditions import check_condition
 from robot_sim.compositions.objects import ObjectSpec
 from robot_sim.registry import TaskError
-from robot_sim.skills import grasping, pushing  # noqa: F401  (registers the skills)
 from robot_sim.skills.skill import find_skill
+
+for _module in ("grasping", "pushing"):  # they register the skills
+    importlib.import_module(f"robot_sim.skills.{_module}")
 
 LIBRARY = Path(__file__).parent / "library"
 _KEYS = ("instructions", "objects", "layout", "steps", "success", "max_steps")

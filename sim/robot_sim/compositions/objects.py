@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from robot_datasets.errors import unknown_name
+from robot_sim.engine import mujoco
 from robot_sim.mujoco_tasks.scene import add_box
 from robot_sim.registry import TaskError
 from robot_sim.tasks.cabinet import CABINET, add_cabinet, put_cabinet
@@ -216,7 +216,7 @@ KINDS: dict[str, Kind] = {
     "socket": Kind(
         lambda scene, spec, half, rgba: add_socket(scene, spec.name, hole=spec.half[0], rgba=rgba),
         is_free=False,
-        put=lambda names, qpos, spec, place, yaw: put_socket(names, qpos, spec.name, place, yaw),
+        put=lambda names, qpos, spec, place, yaw: put_socket(names, qpos, spec.name, place.tolist(), yaw),
     ),
     "cabinet": Kind(lambda scene, spec, half, rgba: add_cabinet(scene), is_free=False, put=_put_cabinet),
     "button": Kind(_button, is_free=False, put=_put_button),

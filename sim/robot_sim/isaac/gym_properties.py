@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from robot_sim.isaac.errors import IsaacError
@@ -37,8 +39,8 @@ class PropertyCalls:
         """Return masses and centres of mass of an actor's rigid bodies."""
         one = env.actor(actor)
         model = one.asset.model
-        masses = one.bodies.get("mass", model.body_mass[1:])
-        centres = one.bodies.get("com", model.body_ipos[1:])
+        masses: Any = one.bodies.get("mass", model.body_mass[1:])
+        centres: Any = one.bodies.get("com", model.body_ipos[1:])
         return [
             RigidBodyProperties(mass=float(m), com=Vec3(*c), flags=0, invMass=1.0 / m if m > 0 else 0.0)
             for m, c in zip(masses, centres, strict=True)

@@ -21,8 +21,8 @@ def register_rl_games(name: str, create: Callable[..., Any]) -> None:
         IsaacError: rl_games is not installed.
     """
     try:
-        from rl_games.common import env_configurations, vecenv
-        from rl_games.common.ivecenv import IVecEnv
+        from rl_games.common import env_configurations, vecenv  # pyright: ignore[reportMissingImports]
+        from rl_games.common.ivecenv import IVecEnv  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise IsaacError(f"rl_games does not import ({error}); pip install rl-games") from error
 

@@ -209,7 +209,7 @@ class Simulation:
             models[row] = copy.copy(models[row])
         apply_properties(models[row], self.layout, environment, self.timestep)
         self._read_drives()
-        self._physics.touch([row])
+        self._physics.touch(np.array([row]))
 
     def set_params(self, params: SimParams) -> None:
         """Take new gravity; time-step and substeps cannot change once environments are compiled."""

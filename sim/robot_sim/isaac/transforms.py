@@ -80,7 +80,7 @@ class Quat:
     def from_axis_angle(axis: Vec3, angle: float) -> Quat:
         """Return the turn about an axis by an angle [rad]."""
         unit = axis.normalize() * math.sin(angle / 2)
-        return Quat(*unit, math.cos(angle / 2))
+        return Quat(unit.x, unit.y, unit.z, math.cos(angle / 2))
 
     @staticmethod
     def from_euler_zyx(x: float, y: float, z: float) -> Quat:

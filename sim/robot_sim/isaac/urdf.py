@@ -224,10 +224,9 @@ class _Builder:
     def _properties(self) -> np.ndarray:
         properties = np.zeros(len(self.dofs), DOF_PROPERTIES)
         for row, joint in zip(properties, self.dofs, strict=True):
-            limited = joint.lower is not None and joint.upper is not None and joint.lower < joint.upper
-            row["hasLimits"] = limited
-            row["lower"] = joint.lower if limited else -UNLIMITED
-            row["upper"] = joint.upper if limited else UNLIMITED
+            row["hasLimits"], row["lower"], row["upper"] = False, -UNLIMITED, UNLIMITED
+            if joint.lower is not None and joint.upper is not None and joint.lower < joint.upper:
+                row["hasLimits"], row["lower"], row["upper"] = True, joint.lower, joint.upper
             row["driveMode"] = self.options.default_dof_drive_mode
             row["velocity"] = joint.velocity or UNLIMITED
             row["effort"] = joint.effort or UNLIMITED

@@ -163,12 +163,12 @@ class VectorTask(ABC):
         del env_state
 
     @property
-    def observation_space(self) -> gymnasium.Space:
+    def observation_space(self) -> gymnasium.Space[Any]:
         """Space of one environment's observation."""
         return self.obs_space
 
     @property
-    def action_space(self) -> gymnasium.Space:
+    def action_space(self) -> gymnasium.Space[Any]:
         """Space of one environment's action."""
         return self.act_space
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
+from robot_sim.engine import mujoco
 from robot_sim.rotations import matrix_to_rotation_vector
 
 _DAMPING = 0.05  # of the least squares; larger is slower and calmer near singular poses

@@ -58,16 +58,18 @@ def push(
         rotation = best_turn(arm, behind, [math.atan2(along[1], along[0]) + math.pi / 2])
         high = np.array([behind[0], behind[1], float(half[2]) + height + HOVER])
         yield Waypoint(position=high, rotation=rotation, gripper=CLOSED, tolerance=0.015)
-        yield Waypoint(position=[behind[0], behind[1], height], rotation=rotation, speed=0.6, tolerance=0.01)
+        yield Waypoint(
+            position=np.array([behind[0], behind[1], height]), rotation=rotation, speed=0.6, tolerance=0.01
+        )
         for _ in range(60):
             way = goal - scene.position(object)
             if np.linalg.norm(way[:2]) < tolerance or way[:2] @ (goal - start)[:2] < 0 == stroke:
                 break
             aim = _behind(context, object, goal, ahead=PUSH_STEP)
-            yield Waypoint(position=[aim[0], aim[1], height], speed=0.45, tolerance=0.0, timeout=1)
+            yield Waypoint(position=np.array([aim[0], aim[1], height]), speed=0.45, tolerance=0.0, timeout=1)
         back = arm.position - 0.03 * way / max(float(np.linalg.norm(way)), 1e-6)
-        yield Waypoint(position=[back[0], back[1], height], tolerance=0.02, timeout=10)
-        yield Waypoint(position=[back[0], back[1], height + HOVER], speed=0.8, tolerance=0.03)
+        yield Waypoint(position=np.array([back[0], back[1], height]), tolerance=0.02, timeout=10)
+        yield Waypoint(position=np.array([back[0], back[1], height + HOVER]), speed=0.8, tolerance=0.03)
 
 
 def _behind(context: Context, body: str, goal: np.ndarray, *, ahead: float = -0.02) -> np.ndarray:
@@ -107,7 +109,9 @@ def slide(context: Context, object: str, to: str, axis: str = "") -> Iterator[Wa
     yield Waypoint(gripper=CLOSED, tolerance=0.02, dwell=CLOSING_STEPS)
     held = context.scene.position(object) - context.arm.position
     goal = _target(context, to) - held
-    yield Waypoint(position=[goal[0], goal[1], context.arm.position[2]], speed=0.35, tolerance=0.01, dwell=2)
+    yield Waypoint(
+        position=np.array([goal[0], goal[1], context.arm.position[2]]), speed=0.35, tolerance=0.01, dwell=2
+    )
     yield Waypoint(gripper=OPEN, tolerance=0.03, dwell=7)
     yield Waypoint(position=context.arm.position + up(HOVER), speed=0.6, tolerance=0.02)
 
@@ -202,12 +206,15 @@ def tip(context: Context, object: str, direction: str | Sequence[float] = "away"
     high = float(place[2] + half[2]) - 0.008
     start = place - along * (edge + 0.03)
     yield Waypoint(
-        position=[start[0], start[1], high + 0.06], rotation=rotation, gripper=CLOSED, tolerance=0.015
+        position=np.array([start[0], start[1], high + 0.06]),
+        rotation=rotation,
+        gripper=CLOSED,
+        tolerance=0.015,
     )
-    yield Waypoint(position=[start[0], start[1], high], speed=0.5, tolerance=0.01)
+    yield Waypoint(position=np.array([start[0], start[1], high]), speed=0.5, tolerance=0.01)
     end = place + along * (float(half[2]) + 0.01)
-    yield Waypoint(position=[end[0], end[1], high], speed=0.4, tolerance=0.015)
-    yield Waypoint(position=[end[0], end[1], high + 0.08], speed=0.6, tolerance=0.03)
+    yield Waypoint(position=np.array([end[0], end[1], high]), speed=0.4, tolerance=0.015)
+    yield Waypoint(position=np.array([end[0], end[1], high + 0.08]), speed=0.6, tolerance=0.03)
 
 
 @skill
@@ -215,7 +222,7 @@ def home(context: Context, height: float = 0.2) -> Iterator[Waypoint]:
     """Raise the hand, open, to `height` over the middle of the table [m]."""
     here = context.arm.position
     yield Waypoint(
-        position=[here[0] - 0.05, here[1] * 0.5, height],
+        position=np.array([here[0] - 0.05, here[1] * 0.5, height]),
         rotation=pointing_down(yaw_of(context.arm.rotation)),
         gripper=OPEN,
         tolerance=0.03,

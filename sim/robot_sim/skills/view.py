@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
+from robot_sim.engine import mujoco
 from robot_sim.mujoco_tasks.mounted_arm import MountedArm
 from robot_sim.mujoco_tasks.simulation import TaskSimulation
 from robot_sim.skills.inverse_kinematics import InverseKinematics

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 
+from robot_sim.engine import mujoco
 from robot_sim.vector.mujoco_names import ModelNames
 
 CABINET, DRAWER, HANDLE, JOINT = "cabinet", "drawer", "handle", "drawer_joint"

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import mujoco
-
+from robot_sim.engine import mujoco
 from robot_sim.registry import TaskError
 
 _LINE = re.compile(r"[Ll]ine(?: number=)?\s*(\d+)")

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from robot_datasets.features import ENVIRONMENT_STATE, STATE, Feature
 from robot_sim.controllers.controller import Controller
+from robot_sim.engine import mujoco
 from robot_sim.experts.push_t import DEFAULT_NOISE, PushTExpert, Situation
 from robot_sim.mujoco_tasks.environment import MujocoTaskEnv
 from robot_sim.mujoco_tasks.simulation import TaskSimulation

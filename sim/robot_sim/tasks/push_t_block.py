@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco
 import numpy as np
 
+from robot_sim.engine import mujoco
 from robot_sim.mujoco_tasks.simulation import TaskSimulation
 from robot_sim.tasks.push_t_geometry import BAR, CENTRE, OUTLINE, STEM, coverage, turned
 from robot_sim.vector.mujoco_names import ModelNames

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from robot_datasets.features import ENVIRONMENT_STATE, STATE, Feature
 from robot_sim.controllers.controller import Controller
+from robot_sim.engine import mujoco
 from robot_sim.experts.push_t import DEFAULT_NOISE, PushTExpert, Situation
 from robot_sim.mujoco_tasks.arms import Mount
 from robot_sim.mujoco_tasks.environment import MujocoTaskEnv

@@ -157,7 +157,7 @@ class MujocoVectorEnv(gymnasium.vector.VectorEnv[Observation, np.ndarray, np.nda
 
     def save_state(self) -> VectorSnapshot:
         """Return all that the future depends on."""
-        generators = tuple(random.bit_generator.state for random in self._random)
+        generators = tuple(dict(random.bit_generator.state) for random in self._random)
         return VectorSnapshot(
             self.simulation.save(), generators, self._ended.copy(), self._copy_observation()
         )

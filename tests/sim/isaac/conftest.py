@@ -9,7 +9,7 @@ import torch
 
 from robot_sim.isaac.gym import Gym
 from robot_sim.isaac.gym_actors import EnvHandle
-from robot_sim.isaac.parameters import UNLIMITED, AssetOptions, DofDriveMode, PlaneParams, SimParams
+from robot_sim.isaac.parameters import UNLIMITED, AssetOptions, DofDriveMode, PlaneParams, SimParams, SimType
 from robot_sim.isaac.simulation import Simulation
 from robot_sim.isaac.transforms import Quat, Transform, Vec3
 
@@ -76,7 +76,7 @@ def make_world(files: Path, gym: Gym) -> Callable[..., World]:
     ) -> World:
         params = SimParams()
         params.dt, params.substeps, params.gravity = 1 / 60, 2, Vec3(0, 0, -9.81)
-        sim = gym.create_sim(0, -1, 0, params)
+        sim = gym.create_sim(0, -1, SimType.SIM_PHYSX, params)
         plane = PlaneParams()
         plane.normal = Vec3(0, 0, 1)
         gym.add_ground(sim, plane)

@@ -120,7 +120,7 @@ def test_torch_functions_agree_with_scipy():
 
     from robot_sim.isaac import torch_functions as functions
 
-    a, b = (Rotation.random(20, random_state=seed) for seed in (0, 1))
+    a, b = (Rotation.random(20, rng=np.random.default_rng(seed)) for seed in (0, 1))
     qa, qb = torch.from_numpy(a.as_quat()), torch.from_numpy(b.as_quat())
     product = Rotation.from_quat(functions.quat_mul(qa, qb).numpy())
     np.testing.assert_allclose(product.as_matrix(), (a * b).as_matrix(), atol=1e-12)

@@ -1,10 +1,10 @@
 """Tensors have Isaac Gym's layout and MuJoCo's numbers; setters touch what they are given and nothing else."""
 
-import mujoco
 import numpy as np
 import pytest
 import torch
 
+from robot_sim.engine import mujoco
 from robot_sim.isaac.errors import IsaacError
 from robot_sim.isaac.gym_tensors import GymTensor, unwrap_tensor, wrap_tensor
 from robot_sim.isaac.parameters import CoordinateSpace, DofDriveMode

@@ -1,5 +1,9 @@
 """Vectorised tasks: buffers, resets, time-outs, clipping; and own MuJoCo tasks behind the same interface."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -46,10 +50,11 @@ def test_a_lost_episode_starts_anew_in_the_next_step_and_alone(cartpole):
     actions = cartpole.zero_actions()
     cartpole.step(actions)
     actions[3] = 1.0
+    _, reward, reset, extras = cartpole.step(actions)
     for _ in range(60):
-        _, reward, reset, extras = cartpole.step(actions)
         if reset[3]:
             break
+        _, reward, reset, extras = cartpole.step(actions)
     assert reset.nonzero().flatten().tolist() == [3]
     assert float(reward[3]) == -2.0
     assert not extras["time_outs"].any()
@@ -65,8 +70,9 @@ def test_time_outs_are_told_from_failures():
     config = default_config(4)
     config["env"]["episodeLength"] = 5
     task = Cartpole(config)
-    for _ in range(5):
-        *_, reset, extras = task.step(task.zero_actions())
+    for _ in range(4):
+        task.step(task.zero_actions())
+    *_, reset, extras = task.step(task.zero_actions())
     assert reset.all()
     assert extras["time_outs"].all()
     task.close()
@@ -138,7 +144,8 @@ def test_an_own_task_ends_with_its_step_limit():
     assert reset.all()
     assert extras["time_outs"].all()
     task.step(task.zero_actions())
-    assert task.progress_buf.tolist() == [0, 0]
+    progress: Any = task.progress_buf
+    assert progress.tolist() == [0, 0]
     assert not task.reset_buf.any()
     task.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def physics(model: object) -> Iterator[BatchedPhysics]:
     made.close()
 
 
-def _alone(physics: BatchedPhysics, row: int) -> object:
+def _alone(physics: BatchedPhysics, row: int) -> Any:
     """One row as MuJoCo's own data."""
     data = mujoco.MjData(physics.model)
     physics.write_to(physics.model, data, row)

@@ -104,7 +104,7 @@ def test_a_row_depends_on_its_own_seed_alone(env: MujocoVectorEnv, task: ShortLi
 def test_ended_environments_wait_for_a_reset(task: ShortLift) -> None:
     """Without autoreset, stepping an ended environment is an error, and a mask resets it alone."""
     env = MujocoVectorEnv(task, N, autoreset_mode=AutoresetMode.DISABLED)
-    env.reset(seed=1)
+    observation, _ = env.reset(seed=1)
     ended = np.zeros(N, dtype=bool)
     for action in _actions(4):
         if not ended.any():

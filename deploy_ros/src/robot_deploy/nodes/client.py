@@ -15,6 +15,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy import utilities
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -44,7 +45,7 @@ class GraphClient:
     def __init__(self, name: str = "graph_client") -> None:
         """Make the node, in the domain that the environment names."""
         prepare()
-        self._context = rclpy.Context()
+        self._context = Context()
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self.node = Node(name, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -131,7 +131,9 @@ class InterventionNode(Node):
         if len(message.position) != len(message.name):
             return None
         try:
-            index = in_order_of(message.name, [prefix + name for name in self._names], what="joint state")
+            index = in_order_of(
+                list(message.name), [prefix + name for name in self._names], what="joint state"
+            )
         except LimitsError:
             return None
         return np.array([message.position[i] for i in index])

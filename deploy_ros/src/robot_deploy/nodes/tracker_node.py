@@ -91,7 +91,7 @@ class TrackerNode(Node):
     def _twin(self, message: JointState) -> None:
         stamp_ns, now_ns = to_ns(message.header.stamp), time.monotonic_ns()
         jumped = self._pace.jumped
-        if self._pace.twin(message.name, message.position, stamp_ns=stamp_ns, now_ns=now_ns):
+        if self._pace.twin(list(message.name), message.position, stamp_ns=stamp_ns, now_ns=now_ns):
             target = self._pace.target(now_ns)
             if target is not None:
                 out = JointState(name=list(self._pace.names), position=target.tolist())
@@ -102,7 +102,7 @@ class TrackerNode(Node):
         self._tell()
 
     def _arm(self, message: JointState) -> None:
-        self._pace.arm(message.name, message.position, now_ns=time.monotonic_ns())
+        self._pace.arm(list(message.name), message.position, now_ns=time.monotonic_ns())
         self._tell()
 
     def _watch(self) -> None:
