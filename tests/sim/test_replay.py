@@ -190,7 +190,7 @@ def test_published_demonstrations_replay(shared_data: Path, tmp_path: Path) -> N
 
 @pytest.mark.skipif(find_spec("robosuite") is None, reason="the sim extra is not installed")
 def test_robosuite_recordings_start_at_their_simulator_state(tmp_path: Path) -> None:
-    """Joint positions follow the record to 0.03, with the controller that the file tells of; those of other actions do not."""
+    """With the controller that the file tells of, joints follow the record to 0.03; other actions lead elsewhere."""
     env = make_task("robosuite/Lift", horizon=12)
     random, rows = np.random.default_rng(0), []
     env.reset(seed=7)
