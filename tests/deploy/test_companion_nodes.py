@@ -188,7 +188,8 @@ def test_a_person_takes_over_through_the_node(world: Any, deployment: Path):
         world.until(lambda: targets and abs(targets[-1].position[0] - there[0]) < 1e-6, each=live)
         assert machine.state is State.RECOVERY
         assert calls == ["pause", "recover"]
-        assert abs(targets[0].position[0] - HOME[0]) < 0.1
+        # Sensor messages may be lost on a busy machine, but a slide of 0.4 s is seen on its way.
+        assert any(HOME[0] <= target.position[0] < there[0] - 1e-6 for target in targets)
         steps = [b.position[0] - a.position[0] for a, b in itertools.pairwise(targets)]
         assert min(steps) >= -1e-9
         assert world.call("/intervention/correct").success
