@@ -133,7 +133,8 @@ def test_an_own_task_is_a_vectorised_one():
     task._observe()
     assert torch.equal(task.obs_buf[0], observation["obs"][0])
     assert not torch.equal(task.obs_buf[1], first[1])
-    task.close(), again.close()
+    task.close()
+    again.close()
 
 
 def test_an_own_task_ends_with_its_step_limit():
