@@ -192,9 +192,10 @@ def test_a_person_takes_over_through_the_node(world: Any, deployment: Path):
         assert any(HOME[0] <= target.position[0] < there[0] - 1e-6 for target in targets)
         steps = [b.position[0] - a.position[0] for a, b in itertools.pairwise(targets)]
         assert min(steps) >= -1e-9
-        assert world.call("/intervention/correct").success
+        # A press has to wait until the node has seen where the last one led: a person would press again.
+        world.until(lambda: world.call("/intervention/correct").success, each=live)
         world.until(lambda: machine.state is State.CORRECTION, each=live)
-        assert world.call("/intervention/hand_back").success
+        world.until(lambda: world.call("/intervention/hand_back").success, each=live)
         world.until(lambda: machine.state is State.STARTING, each=live)
         assert calls == ["pause", "recover", "correct", "pause", "resume"]
 
