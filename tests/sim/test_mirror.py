@@ -18,7 +18,7 @@ from robot_sim.mirror import mirror
 from robot_sim.registry import TaskError
 from robot_sim.replay import FULL_STATE, make_environment, plan_replay, replay_episode
 from robot_sim.tasks.pusht import PushT, block_keypoints
-from robot_sim.tasks.pusht_mirror import block_pose, mirror_values, place_keypoints
+from robot_sim.tasks.pusht_mirror import CONTACTS, block_pose, mirror_values, place_keypoints
 
 TOP = "observation.images.top"
 
@@ -103,6 +103,14 @@ def test_pictures_show_what_the_numbers_say(stores) -> None:
     stored = decode_frame(bytes(mirrored.images(TOP).encoded(20)))
     differ = np.abs(drawn[TOP].astype(int) - stored.astype(int)).max(axis=-1) > 60
     assert differ.mean() < 0.02
+
+
+def test_the_published_count_of_contacts_stays(tmp_path: Path) -> None:
+    """The published demonstrations carry one, and are mirrored as they were converted."""
+    store = record(tmp_path / "x.zarr", steps=2, **{CONTACTS: Feature(dtype="float32", shape=(1,))})
+    apply(mirror(store), tmp_path / "mirrored.zarr")
+    assert CONTACTS in EpisodeStore.open(tmp_path / "mirrored.zarr").features
+    np.testing.assert_array_equal(mirror_values(CONTACTS, np.array([[3.0], [0.0]])), [[3.0], [0.0]])
 
 
 def test_what_has_no_mirror_is_refused(stores, tmp_path) -> None:

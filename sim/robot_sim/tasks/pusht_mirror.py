@@ -21,7 +21,10 @@ from robot_sim.tasks.pusht import BLOCK_KEYPOINTS
 SIZE = 512.0
 """Side of the window [px]."""
 
-FEATURES = (STATE, ENVIRONMENT_STATE, FULL_STATE, ACTION, IMAGE_PREFIX + "top")
+CONTACTS = "observation.n_contacts"
+"""How many contacts the published recordings count at each step; a reflection leaves them as they are."""
+
+FEATURES = (STATE, ENVIRONMENT_STATE, FULL_STATE, ACTION, CONTACTS, IMAGE_PREFIX + "top")
 """What can be mirrored."""
 
 _CENTRE = BLOCK_KEYPOINTS.mean(axis=0)
@@ -31,6 +34,8 @@ _ARMS = BLOCK_KEYPOINTS - _CENTRE
 def mirror_values(name: str, values: np.ndarray) -> np.ndarray:
     """Mirror a low-dimensional feature (T, D) of the published demonstrations; float32."""
     values = np.asarray(values, dtype=np.float64)
+    if name == CONTACTS:
+        return values.astype(np.float32)
     if name == ENVIRONMENT_STATE:
         position, angle = block_pose(values.reshape(-1, 9, 2))
         mirrored = place_keypoints(mirror_points(position), math.pi / 2 - angle).reshape(len(values), 18)
