@@ -208,8 +208,6 @@ class Commander:
         self._last_ns = now_ns if tick.state not in _IDLE_STATES else None
         if np.isfinite(tick.deviation):
             row["deviation"] = round(tick.deviation, 4)
-        if np.isfinite(tick.deviation):
-            row["deviation"] = round(tick.deviation, 4)
         if tick.fault:
             row["fault"] = tick.fault
         if tick.problems:
