@@ -6,6 +6,7 @@ never one physics step old.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from typing import Any
@@ -96,9 +97,8 @@ class CellScene:
     def __init__(self, cell: Cell, *, timestep: float) -> None:
         self.cell, self.task = cell, cell_task(cell)
         self.arm: MountedArm = self.task.arm  # type: ignore[attr-defined]
-        spec = self.task.build_scene(visual=False)
-        spec.option.timestep = timestep
-        self.model: Any = spec.compile()
+        self.model: Any = copy.copy(self.task.model)
+        self.model.opt.timestep = timestep
         self.data: Any = mujoco.MjData(self.model)
         self.bodies = tuple(cell.objects)
         mount, names = self.arm.mount, self.task.names
