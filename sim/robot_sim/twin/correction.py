@@ -17,6 +17,7 @@ import numpy as np
 
 from robot_datasets.errors import unknown_name
 from robot_datasets.mapping import ConfigError, from_mapping
+from robot_sim.twin.geometry import length
 from robot_sim.twin.observed import ObservedState
 
 if TYPE_CHECKING:
@@ -121,5 +122,5 @@ def build_correction(values: Mapping[str, Any], *, where: str = "correction") ->
 
 def clipped(vector: np.ndarray, longest: float) -> np.ndarray:
     """Return a vector (3,) shortened to at most `longest`, its direction kept."""
-    length = float(np.linalg.norm(vector))
-    return vector if length <= longest else vector * (longest / length)
+    size = length(vector)
+    return vector if size <= longest else vector * (longest / size)

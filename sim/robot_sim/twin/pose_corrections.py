@@ -9,7 +9,7 @@ import numpy as np
 
 from robot_datasets.mapping import ConfigError
 from robot_sim.twin.correction import TickContext, Wrench, clipped, register_correction
-from robot_sim.twin.geometry import multiplied, rotation_between
+from robot_sim.twin.geometry import length, rotation_between, turned
 from robot_sim.twin.world import TwinWorld
 
 PLANAR = np.array([1.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])  # of forces and torques
@@ -97,7 +97,7 @@ class ForceCorrection:
             twist = damping * (clipped(approach * turn, config.max_spin) + goal.angular - angular)
             if world.cell.objects[body].motion == "planar":
                 hold = config.support * world.cell.objects[body].friction * GRAVITY
-                pull = pull + hold * way / (np.linalg.norm(way) + SMALL)
+                pull = pull + hold * way / (length(way) + SMALL)
             along, about = freedom(world, body)
             inertia = float(np.mean(world.inertia(body)) if about is FREE[1] else world.inertia(body).max())
             wrenches[body] = Wrench(
@@ -147,7 +147,6 @@ def flattened(
     world: TwinWorld, body: str, position: np.ndarray, quaternion: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a pose with the height, roll and pitch that the body has now, for bodies that slide on a table."""
-    here, turned = world.pose(body)
-    yaw = rotation_between(turned, quaternion)[2]
-    half = np.array([np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])
-    return np.array([position[0], position[1], here[2]]), multiplied(half, turned)
+    here, now = world.pose(body)
+    yaw = rotation_between(now, quaternion)[2]
+    return np.array([position[0], position[1], here[2]]), turned(now, np.array([0.0, 0.0, yaw]))

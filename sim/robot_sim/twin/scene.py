@@ -20,8 +20,8 @@ from robot_sim.mujoco_tasks.environment import MujocoTaskEnv
 from robot_sim.mujoco_tasks.mounted_arm import MountedArm
 from robot_sim.mujoco_tasks.task import MujocoTask
 from robot_sim.registry import make_task
-from robot_sim.rotations import quaternion_to_matrix
 from robot_sim.twin.cell import Cell, ObjectCell
+from robot_sim.twin.geometry import rotated, unrotated
 
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
@@ -129,14 +129,14 @@ class CellScene:
     def velocity(self, body: str) -> tuple[np.ndarray, np.ndarray]:
         """Return linear [m/s] and angular [rad/s] velocity of a body frame, (3,) each, world frame."""
         start = self._address[body][1]
-        turn = quaternion_to_matrix(self.pose(body)[1])
-        return self.data.qvel[start : start + 3].copy(), turn @ self.data.qvel[start + 3 : start + 6]
+        angular = rotated(self.data.qvel[start + 3 : start + 6], self.pose(body)[1])
+        return self.data.qvel[start : start + 3].copy(), angular
 
     def set_velocity(self, body: str, linear: np.ndarray, angular: np.ndarray) -> None:
         """Set linear [m/s] and angular [rad/s] velocity of a body frame, (3,) each, world frame."""
         start = self._address[body][1]
-        turn = quaternion_to_matrix(self.pose(body)[1])
-        self.data.qvel[start : start + 6] = [*linear, *(angular @ turn)]
+        self.data.qvel[start : start + 3] = linear
+        self.data.qvel[start + 3 : start + 6] = unrotated(angular, self.pose(body)[1])
 
     def mass(self, body: str) -> float:
         """Return a body's mass [kg]."""
@@ -154,7 +154,9 @@ class CellScene:
 
     def apply_wrench(self, body: str, force: np.ndarray, torque: np.ndarray) -> None:
         """Add a force [N] and a torque [N m] at a body's centre of mass, world frame, to the next physics step."""
-        self.data.xfrc_applied[self._body[body]] += np.concatenate([force, torque])
+        row = self.data.xfrc_applied[self._body[body]]
+        row[:3] += force
+        row[3:] += torque
 
     def penetration(self, body: str) -> float:
         """Return how deep anything but the table is inside a body in the last physics step [m]."""

@@ -23,7 +23,7 @@ from robot_datasets.errors import unknown_name
 from robot_sim.twin.cell import Cell
 from robot_sim.twin.correction import Correction, Goal, TickContext, build_correction
 from robot_sim.twin.drive import JointTracking
-from robot_sim.twin.geometry import rotation_between, turned
+from robot_sim.twin.geometry import length, rotation_between, turned
 from robot_sim.twin.history import PoseHistory
 from robot_sim.twin.observed import ObservationError, ObservedState
 from robot_sim.twin.pose_corrections import flattened
@@ -249,8 +249,7 @@ class Twin:
             track.status = "blind"
             return
         error = track.filter.error
-        far = np.linalg.norm(error[:3]) > bounds.lost_position
-        far = far or np.linalg.norm(error[3:]) > bounds.lost_angle
+        far = length(error[:3]) > bounds.lost_position or length(error[3:]) > bounds.lost_angle
         if track.status == "waiting" or far:
             track.status = "lost" if far and track.status != "waiting" else "tracking"
             self._reinitialise(name)
@@ -320,8 +319,8 @@ class Twin:
             track.filter.predict(
                 self.cell.tick_ns * 1e-9,
                 moved=moved,
-                speed=float(np.linalg.norm(linear)),
-                turning=float(np.linalg.norm(angular)),
+                speed=length(linear),
+                turning=length(angular),
             )
             changed[name] = moved
         return changed
