@@ -1,6 +1,7 @@
 """Shared by the tests of deployment: the published limits of a Panda, and a ROS domain of one's own."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ import pytest
 from robot_deploy.motion.limits import MotionLimits
 
 HOME = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
+LIFT_START = np.array(
+    [0.0, np.pi / 16, 0.0, -np.pi / 2 - np.pi / 3, 0.0, np.pi - 0.2, np.pi / 4]
+)  # robosuite's
 
 
 @pytest.fixture
@@ -45,3 +49,45 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         yield variables
+
+
+STILL_POLICY = {
+    "policy": {
+        "type": "regression",
+        "network": {"type": "mlp", "width": 16, "n_blocks": 1, "expansion": 1, "step_embed_dim": 8},
+    }
+}
+
+
+@pytest.fixture(scope="session")
+def still_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained policy for the task lift_joint, whose actions stay within 0.01 of where that task starts."""
+    pytest.importorskip("robosuite", reason="the sim extra is not installed")
+    from robot_policies.checkpoint import save_policy
+    from robot_policies.policies import build_policy
+    from robot_policies.spec import PolicySpec
+    from robot_sim.tasks.lift_joint import ACTION_FEATURE, FEATURES
+
+    spec = PolicySpec(
+        observation=dict(FEATURES),
+        action=ACTION_FEATURE,
+        n_obs_steps=2,
+        horizon=16,
+        n_action_steps=8,
+        fps=20.0,
+    )
+    middles = {name: np.zeros(feature.shape) for name, feature in FEATURES.items()}
+    middles["action"] = np.array([*LIFT_START, 0.039])
+    reach = dict.fromkeys(FEATURES, 1.0) | {"action": 0.01}
+    stats = {
+        name: {
+            "min": m - reach[name],
+            "max": m + reach[name],
+            "mean": m,
+            "std": np.full(m.shape, reach[name]),
+        }
+        for name, m in middles.items()
+    }
+    policy = build_policy(STILL_POLICY["policy"], spec, stats)
+    folder = tmp_path_factory.mktemp("policy") / "checkpoint"
+    return save_policy(folder, policy, config=STILL_POLICY, stats=stats, dataset_card={})

@@ -10,43 +10,6 @@ from robot_datasets.errors import UserError
 from robot_deploy.inference.client import Answer, InferenceConfig, InferenceProcess
 from robot_deploy.observation.window import Window
 from robot_deploy.runtime_config import ChunkRequest
-from robot_policies.checkpoint import save_policy
-from robot_policies.policies import build_policy
-from robot_policies.spec import PolicySpec
-
-CONFIG = {
-    "policy": {
-        "type": "regression",
-        "network": {"type": "mlp", "width": 16, "n_blocks": 1, "expansion": 1, "step_embed_dim": 8},
-    }
-}
-VALUES = {"min": -1.0, "max": 1.0, "mean": 0.0, "std": 1.0}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained policy for the task lift_joint."""
-    pytest.importorskip("robosuite", reason="the sim extra is not installed")
-    from robot_sim.tasks.lift_joint import ACTION_FEATURE, FEATURES
-
-    spec = PolicySpec(
-        observation=dict(FEATURES),
-        action=ACTION_FEATURE,
-        n_obs_steps=2,
-        horizon=16,
-        n_action_steps=8,
-        fps=20.0,
-    )
-    stats = {
-        name: {
-            key: np.full(f.shape, value)
-            for key, value in (("min", -1.0), ("max", 1.0), ("mean", 0.0), ("std", 1.0))
-        }
-        for name, f in {**FEATURES, "action": ACTION_FEATURE}.items()
-    }
-    policy = build_policy(CONFIG["policy"], spec, stats)
-    folder = tmp_path_factory.mktemp("policy") / "checkpoint"
-    return save_policy(folder, policy, config=CONFIG, stats=stats, dataset_card={})
 
 
 def _request(process: InferenceProcess, ticket: int) -> ChunkRequest:
@@ -54,14 +17,14 @@ def _request(process: InferenceProcess, ticket: int) -> ChunkRequest:
     return ChunkRequest(ticket=ticket, window=Window(arrays=arrays, time_ns=0, ages_ms={}), continuation=None)
 
 
-def test_the_process_answers_as_the_policy_does(checkpoint: Path):
+def test_the_process_answers_as_the_policy_does(still_checkpoint: Path):
     """The same window gives the same chunk as in process, and a killed process is told at once."""
     import torch
 
     from robot_policies.checkpoint import load_policy
 
     answers: list[Answer] = []
-    process = InferenceProcess(InferenceConfig(checkpoint=str(checkpoint)))
+    process = InferenceProcess(InferenceConfig(checkpoint=str(still_checkpoint)))
     try:
         process.serve({}, {}, answers.append)
         request = _request(process, 7)
@@ -69,7 +32,7 @@ def test_the_process_answers_as_the_policy_does(checkpoint: Path):
         _until(lambda: len(answers) == 1)
         observation = {n: torch.from_numpy(a[None]) for n, a in request.window.arrays.items()}
         with torch.inference_mode():
-            expected = load_policy(checkpoint).policy.predict_chunk(observation).actions[0].numpy()
+            expected = load_policy(still_checkpoint).policy.predict_chunk(observation).actions[0].numpy()
         assert answers[0].ticket == 7
         assert answers[0].chunk is not None
         np.testing.assert_allclose(answers[0].chunk, expected, atol=1e-6)

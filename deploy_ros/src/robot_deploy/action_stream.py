@@ -17,7 +17,8 @@ class ActionStream:
 
     Times are those of knots on the command grid [ns]; control steps keep their own grid, also where a step is
     no whole number of command periods. When the executor has no action the stream pauses, and its steps go on
-    from the knot at which the next action is there: delays are steps that were really executed.
+    from the knot at which the next action is there: delays are steps that were really executed. They also go on from
+    there when a late tick has skipped knots beyond the end of the running step.
 
     Attributes:
         stalled: Whether the last target was missing because no chunk covered its step.
@@ -74,7 +75,9 @@ class ActionStream:
                 return None
             self.stalled = False
             self._check(action, motion[0])
-            self._end_ns = (head_ns if self._end_ns is None else self._end_ns) + self._step_ns
+            if self._end_ns is None or head_ns > self._end_ns:
+                self._end_ns = head_ns
+            self._end_ns += self._step_ns
             self._begin_ns = head_ns
             following = planned[1][self._order].astype(np.float64) if len(planned) > 1 else None
             self._reference.begin(motion, action, following, duration=(self._end_ns - head_ns) * 1e-9)

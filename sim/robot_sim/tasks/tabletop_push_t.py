@@ -140,6 +140,11 @@ class TabletopPushT(MujocoTask):
         """Return what pulls the rod."""
         return PlanarPull(self.arm.controller(names, n_envs))
 
+    def tool_goal(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where an action (2,) pulls the tool: position (3,) [m] and rotation (3, 3), world frame."""
+        place = np.clip(action, LOW, HIGH)
+        return np.array([place[0], place[1], HEIGHT]), pointing_down(FINGERS)
+
     def sample(self, random: np.random.Generator) -> InitialState:
         """Draw the block's pose, any angle, and the rod's place beside it."""
         qpos, ctrl = self.arm.initial(self.names, random)
