@@ -6,6 +6,7 @@ import pytest
 from robot_datasets.features import Feature
 from robot_deploy.action_stream import ActionStream
 from robot_deploy.motion.reference import ActionReference
+from robot_deploy.motion.tracking import Motion
 from robot_policies.execution import build_executor
 from robot_policies.spec import PolicySpec
 
@@ -28,7 +29,7 @@ def stream() -> ActionStream:
     )  # fmt: skip
 
 
-def drive(stream: ActionStream, head_ns: int, motion: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+def drive(stream: ActionStream, head_ns: int, motion: Motion) -> Motion:
     """One period; the arm does exactly what it is told."""
     target = stream.target(head_ns, PERIOD_NS, motion)
     assert target is not None

@@ -32,6 +32,7 @@ from robot_sim.adapters.robosuite_features import (
     state_feature,
 )
 from robot_sim.adapters.robosuite_import import refactor_composite_controller_config, robosuite
+from robot_sim.adapters.robosuite_legacy import is_legacy, restore_control_law, slow_grippers
 from robot_sim.adapters.seeding import seeded_numpy
 from robot_sim.registry import TaskError
 from robot_sim.rendering import FrameRenderer, cheap_rendering
@@ -99,6 +100,7 @@ def make_env(
         env_configuration: Of two-arm tasks: ``"opposed"``, ``"parallel"`` or ``"single-robot"``.
         controller_configs: A composite controller's name (``"BASIC"``) or its configuration; a part
             controller's name (``"OSC_POSE"``, ``"JOINT_POSITION"``, ...) for the arms; None is the robot's default.
+            An arm's configuration alone, as robosuite up to 1.4 described it, also brings back how it moved then.
         gripper_types: Gripper, or ``"default"``, which is the environment's or the robot's.
         control_freq: Control rate [Hz].
         horizon: Steps after which an episode is cut.
@@ -131,7 +133,7 @@ def make_env(
         raise TaskError(f"task 'robosuite/{task}' has one arm; leave env_configuration=default")
     return RobosuiteTask(
         task, name, options, cameras=tuple(cameras) if images else (), image_size=image_size,
-        render_size=render_size,
+        render_size=render_size, legacy=is_legacy(controller_configs),
     )  # fmt: skip
 
 
@@ -193,7 +195,9 @@ class RobosuiteTask(TaskEnv):
         cameras: tuple[str, ...],
         image_size: int,
         render_size: int,
+        legacy: bool = False,
     ) -> None:
+        self._legacy = legacy
         try:
             with seeded_numpy(0):  # sizes of objects are drawn when the scene is built
                 self._env: Any = robosuite.make(
@@ -202,6 +206,8 @@ class RobosuiteTask(TaskEnv):
                 )  # fmt: skip
                 self._env.set_xml_processor(cheap_rendering)
                 self._env._initialize_sim()
+                if legacy:
+                    slow_grippers(self._env)
                 first = self._env.reset()
         except (AssertionError, ValueError, KeyError, TypeError) as error:
             raise TaskError(f"robosuite refuses these options of '{task}': {error!r}") from error
@@ -255,6 +261,8 @@ class RobosuiteTask(TaskEnv):
         episode = int(self.np_random.integers(2**32)) if seed is None else seed
         with seeded_numpy(episode):
             observation = self._env.reset()
+        if self._legacy:
+            restore_control_law(self._env)
         state = (options or {}).get("state")
         if state is not None:
             observation = self._begin_at(np.asarray(state, dtype=np.float64))
@@ -291,18 +299,27 @@ class RobosuiteTask(TaskEnv):
         return np.array(self._env.sim.data.qpos)
 
     def _begin_at(self, state: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Put the simulation into a recorded state; the controllers aim at where the arms are then."""
+        """Put the simulation into a recorded state as robosuite's recorder did when the episode began.
+
+        It resets once more without noise: the controllers rest in the robot's nominal posture, not in the one the arm
+        starts in, and the first action is relative to the hand's pose there.
+        """
         expected = self._env.sim.get_state().flatten().shape
         if state.shape != expected:
             raise TaskError(
                 f"task '{self._prefix}': the recorded state has {state.size} numbers, this scene has {expected[0]}; it "
                 "was recorded in another scene or with another version of robosuite"
             )
+        self._env.deterministic_reset = True
+        try:
+            self._env.reset()
+        finally:
+            self._env.deterministic_reset = False
+        if self._legacy:
+            restore_control_law(self._env)
+        self._env.sim.reset()
         self._env.sim.set_state_from_flattened(state)
         self._env.sim.forward()
-        for robot in self._env.robots:
-            robot.composite_controller.update_state()
-            robot.composite_controller.reset()
         return self._env._get_observations(force_update=True)
 
     def _observe(self, observation: Mapping[str, np.ndarray]) -> Observation:

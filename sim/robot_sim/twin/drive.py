@@ -34,19 +34,20 @@ class JointTracking:
 
     def set(self, position: np.ndarray, velocity: np.ndarray, acceleration: np.ndarray | None = None) -> None:
         """Say where the joints should be at the end of the next physics step, (n,) each [rad, s]."""
-        self._q, self._v = position, velocity
-        self._a = np.zeros_like(position) if acceleration is None else acceleration
+        self._q, self._v, self._a = position, velocity, acceleration
 
     def write(self, scene: CellScene) -> None:
         """Set the torques; without a target the arm holds where it is."""
-        q, v = scene.joints
+        data, dofs = scene.data, scene.arm_dofs
+        q, v = data.qpos[scene.arm_qpos], data.qvel[dofs]
         if self._q is None:
-            self._q, self._v, self._a = q, np.zeros_like(v), np.zeros_like(v)
-        wanted, force = np.zeros(scene.model.nv), np.zeros(scene.model.nv)
-        wanted[scene.qvel] = self._a + self._kp * (self._q - q) + self._kd * (self._v - v)
-        mujoco.mj_mulM(scene.model, scene.data, force, wanted)
-        torque = force[scene.qvel] + scene.data.qfrc_bias[scene.qvel]
-        scene.data.ctrl[scene.motors] = np.clip(torque, -scene.strength, scene.strength)
+            self._q, self._v, self._a = q.copy(), np.zeros_like(v), None
+        wanted, force = scene.scratch
+        pull = self._kp * (self._q - q) + self._kd * (self._v - v)
+        wanted[dofs] = pull if self._a is None else pull + self._a
+        mujoco.mj_mulM(scene.model, data, force, wanted)
+        torque = force[dofs] + data.qfrc_bias[dofs]
+        data.ctrl[scene.arm_motors] = np.minimum(np.maximum(torque, -scene.strength), scene.strength)
 
 
 class ToolPull:

@@ -106,6 +106,9 @@ class CellScene:
         self.motors = names.actuators(*mount.actuators)
         self._gripper = names.actuators(*mount.gripper_actuators)
         self._gripper_qpos = names.qpos(*mount.gripper_joints)
+        self.arm_qpos, self.arm_dofs = _slice(self.qpos), _slice(self.qvel)
+        self.arm_motors = _slice(self.motors)
+        self.scratch = np.zeros(self.model.nv), np.zeros(self.model.nv)  # for products with the mass matrix
         self.strength = self.model.actuator_ctrlrange[self.motors, 1].copy()
         self._body = {name: self.model.body(name).id for name in self.bodies}
         self._address: dict[str, tuple[int, int]] = {}
@@ -173,7 +176,7 @@ class CellScene:
     @property
     def joints(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions [rad] and velocities [rad/s] of the arm, (n,) each."""
-        return self.data.qpos[self.qpos].copy(), self.data.qvel[self.qvel].copy()
+        return self.data.qpos[self.arm_qpos].copy(), self.data.qvel[self.arm_dofs].copy()
 
     @property
     def tool(self) -> np.ndarray:
@@ -213,3 +216,9 @@ class CellScene:
         if body not in self._address:
             raise ConfigError(unknown_name("body", body, self._address))
         return self._address[body][0]
+
+
+def _slice(addresses: np.ndarray) -> slice | np.ndarray:
+    """Return addresses that follow each other as a slice, which reads several times faster."""
+    steps = np.arange(addresses[0], addresses[0] + len(addresses))
+    return slice(int(steps[0]), int(steps[-1]) + 1) if np.array_equal(steps, addresses) else addresses
