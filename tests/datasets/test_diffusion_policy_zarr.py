@@ -1,5 +1,6 @@
 """The importer of diffusion_policy replay buffers."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +215,21 @@ def test_lengths_that_disagree_are_refused(tmp_path: Path, write_replay_buffer: 
     """Arrays of another length than the last episode end mean a damaged buffer."""
     source = write_replay_buffer(tmp_path / "b.zarr", (2, 3), arrays={"action": np.zeros((4, 2), np.float32)})
     with pytest.raises(DatasetError, match=r"4.*steps but episodes end at 5"):
+        convert(source, tmp_path / "out.zarr", options={"fps": "10"})
+
+
+@pytest.mark.parametrize(
+    ("array", "key", "value"),
+    [("meta/episode_ends", "shape", [10**12]), ("data/img", "chunks", [6, 0, 8, 3])],
+)
+def test_absurd_sizes_are_refused(
+    array: str, key: str, value: list[int], tmp_path: Path, write_replay_buffer: Callable[..., Path]
+) -> None:
+    """More chunks than memory could list, or chunks of nothing: one line names the array."""
+    source = write_replay_buffer(tmp_path / "b.zarr")
+    metadata = source / array / ".zarray"
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {key: value}))
+    with pytest.raises(DatasetError, match=f"{array} has shape .* damaged, copy it again"):
         convert(source, tmp_path / "out.zarr", options={"fps": "10"})
 
 

@@ -176,6 +176,19 @@ def test_a_damaged_demonstration_is_set_aside(tmp_path: Path) -> None:
     assert "arrays differ in length" in store.quarantined["demo_2"]
 
 
+def test_parts_of_another_rank_set_a_demonstration_aside(tmp_path: Path) -> None:
+    """A hand position with one axis too many cannot stand beside orientation and fingers."""
+    path = _write(tmp_path / "demos.hdf5")
+    with h5py.File(path, "r+") as file:
+        position = file["data/demo_2/obs/robot0_eef_pos"][()]
+        del file["data/demo_2/obs/robot0_eef_pos"]
+        file["data/demo_2/obs/robot0_eef_pos"] = position[..., None]
+    report = convert(path, tmp_path / "s.zarr")
+    assert list(report.quarantined) == ["demo_2"]
+    assert "observation.state: its parts have shapes (3, 3, 1)" in report.quarantined["demo_2"]
+    assert report.n_episodes == 2
+
+
 def test_a_truncated_file_is_one_clear_error(tmp_path: Path) -> None:
     """A file that HDF5 cannot open is named, with what to do."""
     source = _write(tmp_path / "image.hdf5")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_datasets.errors import DatasetError
-from robot_datasets.importers.replay_buffer import DAMAGE, missing_rows, read_whole
+from robot_datasets.importers.replay_buffer import DAMAGE, check_array, missing_rows, read_whole
 
 if TYPE_CHECKING:
     import zarr
@@ -75,7 +75,10 @@ def _stored_ends(group: zarr.Group, path: Path) -> np.ndarray | None:
         raise DatasetError(f"{where} is damaged ({type(error).__name__}: {error}); copy it again") from error
     if array is None:
         return None
-    if not isinstance(array, zarr.Array) or array.dtype.kind not in "iu" or missing_rows(array):
+    is_array = isinstance(array, zarr.Array) and array.dtype.kind in "iu"
+    if is_array:
+        check_array(array, where)
+    if not is_array or missing_rows(array):
         raise DatasetError(f"{where} is no whole array of integers; copy it again")
     return read_whole(array, where).astype(np.int64)
 

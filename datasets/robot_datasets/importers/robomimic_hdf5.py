@@ -166,6 +166,11 @@ def _episode(root: Any, ref: EpisodeRef, plan: Plan) -> Episode:
 def _column(name: str, parts: Sequence[np.ndarray], plan: Plan) -> np.ndarray:
     """Put the parts of a feature side by side, in its shape; half precision becomes single."""
     parts = [part[:, None] if part.ndim == 1 else part for part in parts]
+    if len({part.ndim for part in parts}) > 1:
+        shapes = ", ".join(str(part.shape) for part in parts)
+        raise EpisodeError(
+            f"{name}: its parts have shapes {shapes}; expected one row of numbers per step of each"
+        )
     values = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
     if values.dtype == np.float16:
         values = values.astype(np.float32)
