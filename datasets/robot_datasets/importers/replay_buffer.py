@@ -40,6 +40,7 @@ DAMAGE = (
 _SAMPLE_BYTES = 1 << 20
 _MAX_CHUNK_BYTES = 1 << 30
 _MAX_VALUES = 1 << 45
+_MAX_CHUNKS = 1 << 24
 _NOT_RECOGNISED = re.compile(r"Object at (\S+) is not recognized")
 
 
@@ -84,13 +85,13 @@ def data_arrays(group: zarr.Group, path: Path) -> dict[str, Any]:
             raise DatasetError(f"{path}/data/{name} is no zarr array; copy the buffer again or remove it")
     arrays = {key: node for key, node in sorted(nodes, key=lambda n: n[0]) if isinstance(node, zarr.Array)}
     for key, array in arrays.items():
-        _check_array(array, f"{path}/data/{key}")
+        check_array(array, f"{path}/data/{key}")
     return arrays
 
 
 def read_whole(array: Any, where: str) -> np.ndarray:
     """Read a small array; `DatasetError` naming it `where` if it is damaged."""
-    _check_array(array, where)
+    check_array(array, where)
     try:
         for first in range(-(-array.shape[0] // array.chunks[0])):
             _check_blosc(array, first)
@@ -117,9 +118,17 @@ def missing_rows(array: Any) -> list[tuple[int, int]]:
     return [(first * size, min(array.shape[0], (first + 1) * size)) for first in sorted(absent)]
 
 
-def _check_array(array: Any, where: str) -> None:
+def check_array(array: Any, where: str) -> None:
+    """Raise `DatasetError` naming the array `where` unless it is rows of a size that a recording may have.
+
+    Whatever lists an array's chunks must come after this: a damaged shape may promise more than memory holds.
+    """
     size = array.dtype.itemsize * math.prod(max(1, n) for n in array.chunks)
-    if not array.shape or size > _MAX_CHUNK_BYTES or math.prod(array.shape) > _MAX_VALUES:
+    sound = array.shape and 0 not in array.chunks and 0 not in array.shape[1:] and size <= _MAX_CHUNK_BYTES
+    if sound:
+        n_chunks = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
+        sound = n_chunks <= _MAX_CHUNKS and math.prod(array.shape) <= _MAX_VALUES
+    if not sound:
         raise DatasetError(
             f"{where} has shape {array.shape} in chunks of {array.chunks}; expected rows in chunks of at most 1 GiB, "
             "it is damaged, copy it again"
