@@ -161,15 +161,15 @@ class CellScene:
         row[:3] += force
         row[3:] += torque
 
-    def penetration(self, body: str) -> float:
-        """Return how deep anything but the table is inside a body in the last physics step [m]."""
-        ground, deepest = self.model.geom(self.cell.table.geom).id, 0.0
+    def depths(self, body: str) -> list[float]:
+        """Return how deep other things than the table are in a body, one number per contact, in the last step [m]."""
+        ground, found = self.model.geom(self.cell.table.geom).id, []
         for contact in self.data.contact[: self.data.ncon]:
             geoms = int(contact.geom1), int(contact.geom2)
             mine = [int(self.model.geom_bodyid[geom]) == self._body[body] for geom in geoms]
             if any(mine) and not all(mine) and ground not in geoms:
-                deepest = max(deepest, -float(contact.dist))
-        return deepest
+                found.append(-float(contact.dist))
+        return found
 
     # --- arm --------------------------------------------------------------------------------------------------
 

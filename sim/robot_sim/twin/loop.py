@@ -1,0 +1,139 @@
+"""The twin in step with a clock: fixed rate, by deadline, measured.
+
+A tick is due at a multiple of the period since the start, so that lateness does not add up. A tick that is not done
+when the next one is due is an overrun; beyond `MOST_BEHIND` the loop gives up what it missed and says so, because a
+twin that lags for ever is worse than one that jumps once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from robot_sim.twin.observed import ObservedState
+from robot_sim.twin.twin import Twin, TwinReport
+
+MOST_BEHIND = 6  # ticks
+
+
+class Clock(Protocol):
+    """A clock that can be waited on."""
+
+    def now_ns(self) -> int:
+        """Return the time [ns]."""
+        ...
+
+    def sleep_until(self, time_ns: int) -> None:
+        """Wait until a time [ns]."""
+        ...
+
+
+class MonotonicClock:
+    """The machine's."""
+
+    def now_ns(self) -> int:
+        """Return the monotonic time [ns]."""
+        return time.monotonic_ns()
+
+    def sleep_until(self, time_ns: int) -> None:
+        """Sleep; a time that is past does not."""
+        left = time_ns - time.monotonic_ns()
+        if left > 0:
+            time.sleep(left * 1e-9)
+
+
+@dataclass
+class LoopTiming:
+    """How regular a loop was.
+
+    Attributes:
+        starts_ns: When each tick began [ns].
+        busy_ns: How long each took [ns].
+        overruns: Ticks that were not done when the next was due.
+        skipped: Ticks given up.
+    """
+
+    starts_ns: list[int] = field(default_factory=list)
+    busy_ns: list[int] = field(default_factory=list)
+    overruns: int = 0
+    skipped: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts, and percentiles of period and work [ms], ready for JSON."""
+        period, busy = np.diff(self.starts_ns) * 1e-6, np.array(self.busy_ns) * 1e-6
+        figures: dict[str, Any] = {
+            "ticks": len(busy),
+            "overruns": self.overruns,
+            "skipped": self.skipped,
+        }
+        for name, values in (("period", period), ("work", busy)):
+            for share in (50, 99):
+                figures[f"{name}_p{share}_ms"] = (
+                    round(float(np.percentile(values, share)), 3) if len(values) else None
+                )
+        return figures
+
+
+class TwinLoop:
+    """Ticks a twin by a clock.
+
+    Args:
+        twin: The twin.
+        source: Called with the twin's time [ns]; returns what arrived since the last call.
+        clock: What is waited on; None is the machine's.
+        on_report: Called after each tick.
+    """
+
+    def __init__(
+        self,
+        twin: Twin,
+        source: Callable[[int], Sequence[ObservedState]],
+        *,
+        clock: Clock | None = None,
+        on_report: Callable[[TwinReport], None] | None = None,
+    ) -> None:
+        self._twin, self._source, self._clock = twin, source, clock or MonotonicClock()
+        self._on_report = on_report
+        self.timing = LoopTiming()
+
+    def run(self, ticks: int) -> LoopTiming:
+        """Make so many ticks, those given up included."""
+        period = self._twin.cell.tick_ns
+        begin, done = self._clock.now_ns(), 0
+        while done < ticks:
+            self._clock.sleep_until(begin + done * period)
+            started = self._clock.now_ns()
+            report = self._twin.tick(self._source(self._twin.time_ns))
+            if self._on_report is not None:
+                self._on_report(report)
+            ended = self._clock.now_ns()
+            self.timing.starts_ns.append(started)
+            self.timing.busy_ns.append(ended - started)
+            done += 1
+            behind = (ended - begin) // period - done
+            if ended > begin + done * period:
+                self.timing.overruns += 1
+            if behind > MOST_BEHIND:
+                self.timing.skipped += behind
+                begin += behind * period
+        return self.timing
+
+
+def run_loop(
+    twin: Twin, messages: Sequence[tuple[int, ObservedState]], *, seconds: float, clock: Clock | None = None
+) -> LoopTiming:
+    """Run a twin on recorded messages (arrival [ns], message), as if they arrived now."""
+    place = 0
+
+    def arrived(now_ns: int) -> list[ObservedState]:
+        nonlocal place
+        first = place
+        while place < len(messages) and messages[place][0] <= now_ns:
+            place += 1
+        return [message for _, message in messages[first:place]]
+
+    return TwinLoop(twin, arrived, clock=clock).run(round(seconds * twin.cell.rates.twin))
