@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from twin_page import replace_part
 
 from robot_sim.twin.cell import Cell, load_cell
 from robot_sim.twin.cell_log import CellLog, play
@@ -30,7 +31,6 @@ from robot_sim.twin.loop import run_loop
 from robot_sim.twin.recording import record_pushes
 from robot_sim.twin.surrogate import SurrogateConfig
 from robot_sim.twin.twin import Twin
-from twin_page import replace_part
 
 METHODS: dict[str, dict[str, Any]] = {
     "none": {"type": "none"},
@@ -125,6 +125,27 @@ def read(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
+def line_of(chosen: list[dict[str, Any]], method: str, scene: str) -> str:
+    """Return one line of the table."""
+
+    def get(name: str) -> np.ndarray:
+        return np.array([row["methods"][method][name] for row in chosen])
+
+    line = (
+        f"| {method} | {1e3 * get('place_mean').mean():.1f} / {1e3 * get('place_p95').mean():.1f} | "
+        f"{np.degrees(get('turn_mean').mean()):.1f} / {np.degrees(get('turn_p95').mean()):.1f} | "
+        f"{1e3 * np.nanmean(get('touch_place_mean')):.1f} | {1e3 * get('penetration').max():.1f} | "
+        f"{1e3 * get('jump').max():.1f} |"
+    )
+    if scene == "pushing":
+        return line
+    times = get("recovery")
+    known, never = times[~np.isnan(times)], int(np.isnan(times).sum())
+    if len(known):
+        line += f" {np.median(known):.2f} ({np.quantile(known, 0.95):.2f})"
+    return line + f"{f' never in {never}' if never else ''} |"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the tables as Markdown."""
     lines = []
@@ -139,22 +160,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"deepest penetration mm | largest step in a tick mm |{last}",
             "|---|---|---|---|---|---|" + ("" if scene == "pushing" else "---|"),
         ]
-        for method in METHODS:
-            get = lambda name, m=method: np.array([row["methods"][m][name] for row in chosen])  # noqa: E731
-            line = (
-                f"| {method} | {1e3 * get('place_mean').mean():.1f} / {1e3 * get('place_p95').mean():.1f} | "
-                f"{np.degrees(get('turn_mean').mean()):.1f} / {np.degrees(get('turn_p95').mean()):.1f} | "
-                f"{1e3 * np.nanmean(get('touch_place_mean')):.1f} | {1e3 * get('penetration').max():.1f} | "
-                f"{1e3 * get('jump').max():.1f} |"
-            )
-            if scene != "pushing":
-                times = get("recovery")
-                never = int(np.isnan(times).sum())
-                known = times[~np.isnan(times)]
-                if len(known):
-                    line += f" {np.median(known):.2f} ({np.quantile(known, 0.95):.2f})"
-                line += f"{'; never in ' + str(never) if never else ''} |"
-            lines.append(line)
+        lines += [line_of(chosen, method, scene) for method in METHODS]
     return "\n".join(lines)
 
 
