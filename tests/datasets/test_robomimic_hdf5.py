@@ -220,6 +220,8 @@ def test_the_real_recordings_convert(
         pytest.skip(f"no real recordings at {source}")
     plan = RobomimicHdf5().plan(source, resolve_options(RobomimicHdf5(), {}))
     assert (plan.fps, plan.embodiment) == (20, "panda")
+    turned = [text for text in plan.notes["warnings"] if "negative of an action's rotation" in text]
+    assert len(turned) == (folder == "wipe/panda")  # robosuite 1.0; lift is of 1.4
     assert plan.features["observation.simulator_state"].shape == (width,)
     convert(source, tmp_path / "out.zarr")
     assert EpisodeStore.open(tmp_path / "out.zarr").episodes["n_steps"].tolist() == lengths

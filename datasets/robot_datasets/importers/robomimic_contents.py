@@ -171,6 +171,25 @@ def environment_of(root: Any, path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: attributes of data cannot be read ({error}); copy it again") from error
 
 
+def convention_warnings(root: Any, environment: Mapping[str, Any]) -> list[str]:
+    """Say what an action of robosuite 1.0 means today: its controllers turned the hand the other way.
+
+    Found by replaying a public Wipe recording of 1.0.0 (docs/datasets/robomimic.md).
+    """
+    try:
+        release = str(root["data"].attrs.get("repository_version", ""))
+    except DAMAGE:
+        return []
+    controller = environment.get("controller_configs")
+    kind = str(controller.get("type", "")) if isinstance(controller, Mapping) else ""
+    if not release.startswith("1.0") or not kind.startswith("OSC_POSE"):
+        return []
+    return [
+        f"recorded with robosuite {release}, whose {kind} turned the hand by the negative of an action's rotation; "
+        "negate components 3 to 5 before training beside recordings of later versions"
+    ]
+
+
 def _environment(attributes: Any) -> dict[str, Any]:
     for key in ("env_args", "env_info"):
         try:

@@ -29,6 +29,7 @@ from robot_datasets.importers.robomimic_contents import (
     V0_ACTION,
     Contents,
     contents_of,
+    convention_warnings,
     environment_of,
     kind_of,
 )
@@ -58,7 +59,7 @@ class RobomimicHdf5(Importer):
     """Importer of robomimic datasets and raw robosuite demonstrations."""
 
     name = "robomimic_hdf5"
-    version = 1
+    version = 2
     summary = "robomimic dataset or raw robosuite recording: an .hdf5 file with data/demo_<i>"
     options = (
         Option("image_encoding", "png", "how frames are stored; jpeg loses detail", ENCODINGS),
@@ -102,6 +103,7 @@ class RobomimicHdf5(Importer):
             except DAMAGE as error:
                 raise DatasetError(f"{path}: {first.name} is damaged ({error}); copy it again") from error
             record, warnings = _side_record(root, first, len(every))
+            warnings += convention_warnings(root, environment)
             fps = record.fps if record else _clock_rate(first, environment)
         for warning in warnings:
             _LOG.warning("%s: %s", path.name, warning)
