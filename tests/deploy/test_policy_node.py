@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from robot_datasets.errors import UserError
+from robot_datasets.features import ENVIRONMENT_STATE, STATE
 from robot_deploy.deployment import PRESETS
 from robot_deploy.graph import Graph
+from robot_deploy.recording.contract import WINDOW_TOPIC
 
 PATIENCE_S = 60.0  # an idle machine needs a few; a busy one is no failure
 
@@ -93,17 +95,21 @@ def test_a_policy_moves_the_arm_until_a_person_stops_it(
     ros_domain: dict[str, str], tmp_path: Path, cell: Path, still_checkpoint: Path
 ):
     """Configure, activate, drive; an emergency stop latches until reset; SIGINT ends everything; no limit broken."""
+    from sensor_msgs.msg import TimeReference
     from std_msgs.msg import Bool
 
-    from robot_deploy.nodes.qos import LATCHED
+    from robot_deploy.nodes.qos import EVENTS, LATCHED
 
     with running(ros_domain, tmp_path / "logs", cell, still_checkpoint) as system:
+        system.client.follow(TimeReference, WINDOW_TOPIC, EVENTS)
         client, button = system.client, system.client.node.create_publisher(Bool, "/emergency_stop", LATCHED)
         assert client.change("/policy", "configure", timeout=2 * PATIENCE_S), system.graph.tail("policy")
         assert system.audit()["moving_ns"] == 0, "nothing is commanded before the node is active"
         client.wait_for(lambda: client.change("/policy", "activate"), PATIENCE_S, what="fresh observations")
         system.until("autonomous")
         client.wait_for(lambda: system.audit()["moving_ns"] > 0, PATIENCE_S, what="a moving arm")
+        client.wait_for(lambda: WINDOW_TOPIC in client.last, PATIENCE_S, what="what the policy was given")
+        assert json.loads(client.last[WINDOW_TOPIC].source).keys() == {STATE, ENVIRONMENT_STATE}
 
         button.publish(Bool(data=True))
         system.until("fault")

@@ -77,12 +77,13 @@ def test_launch_files_fit_the_package(path: Path):
         assert executable.value in _scripts(), executable.value
 
 
-def test_policy_launch_arguments_are_parameters():
-    """Every argument of policy.launch.py is a parameter of the node, so none is ignored."""
+@pytest.mark.parametrize(("launch", "node"), [("policy", "policy_node"), ("record", "recorder_node")])
+def test_launch_arguments_are_parameters(launch: str, node: str):
+    """Every argument is a parameter of the node, so none is ignored."""
     pytest.importorskip("rclpy", reason="rclpy is not installed", exc_type=ImportError)
-    from robot_deploy.nodes.policy_node import PARAMETERS
+    parameters = importlib.import_module(f"robot_deploy.nodes.{node}").PARAMETERS
 
-    tree = ast.parse((PACKAGE / "launch" / "policy.launch.py").read_text())
+    tree = ast.parse((PACKAGE / "launch" / f"{launch}.launch.py").read_text())
     (arguments,) = [
         ast.literal_eval(node.value)
         for node in tree.body
@@ -90,7 +91,7 @@ def test_policy_launch_arguments_are_parameters():
         and isinstance(node.targets[0], ast.Name)
         and node.targets[0].id == "ARGUMENTS"
     ]
-    assert set(arguments) <= set(PARAMETERS)
+    assert set(arguments) <= set(parameters)
 
 
 def test_launch_files_run():

@@ -57,6 +57,7 @@ class Commander:
         trace: Trace,
         checks: Callable[[State], str],
         changed: Callable[[Tick], None],
+        asked: Callable[[ChunkRequest], None],
     ) -> None:
         """Wire it.
 
@@ -68,9 +69,11 @@ class Commander:
             trace: Takes one row per tick.
             checks: What else must hold in a state, besides the runtime's watchdogs; returns what is wrong, or "".
             changed: Told a tick after which state or segment are others than before.
+            asked: Told what the policy is asked, in the command thread: it must be quick.
         """
         self.runtime, self._publish, self._clock_ns = runtime, publish, clock_ns
         self._inference, self._trace, self._checks, self._changed = inference, trace, checks, changed
+        self._told_request = asked
         self._offset_ns = ClockOffset(clock_ns)
         self._command_offset_ns = self._offset_ns()
         self.lock = threading.RLock()
@@ -134,6 +137,7 @@ class Commander:
         if tick.request is not None:
             self._asked[tick.request.ticket] = (tick.request.window.time_ns, 1e3 * (ticked - began))
             self._ask(tick.request)
+            self._told_request(tick.request)
         self.last = tick
         self._measure(tick, now_ns, clock_ns, 1e3 * (ticked - began), 1e3 * (done - ticked), landed, moving)
         told = (tick.state, tick.segment, tick.fault)

@@ -43,6 +43,7 @@ from robot_deploy.nodes.person import PersonsCommands
 from robot_deploy.nodes.process import run_node
 from robot_deploy.nodes.qos import EVENTS, LATCHED, SENSOR
 from robot_deploy.nodes.stamps import from_ns
+from robot_deploy.nodes.windows import WindowEvents
 from robot_deploy.runtime import Runtime
 from robot_deploy.runtime_config import Tick
 from robot_deploy.supervision.states import Event, State
@@ -90,6 +91,7 @@ class PolicyNode(LifecycleNode):
         self._state = self.create_publisher(String, "~/state", LATCHED)
         self._segment = self.create_publisher(String, "~/segment", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENTS)
+        self._windows = WindowEvents(self)
         self._person = PersonsCommands(self, self._command, self._may_start, self._fault)
         self._commander: Commander | None = None
         self._inference: InferenceProcess | None = None
@@ -181,6 +183,7 @@ class PolicyNode(LifecycleNode):
         self._commander = Commander(
             runtime, self._outputs.publish, self.clock_ns,
             inference=self._inference, trace=self._trace, checks=self._wrong, changed=self._tell,
+            asked=self._windows.keep,
         )  # fmt: skip
         if self._inference is not None:
             images = {n: config.features[n][0].source for n in spec.observation if n in config.features}
@@ -312,6 +315,7 @@ class PolicyNode(LifecycleNode):
 
     def _watch(self) -> None:
         self._trace.flush()
+        self._windows.publish()
         if self._outputs is not None and self._commander is not None:
             count = self._outputs.publishers()
             with self._commander.lock:

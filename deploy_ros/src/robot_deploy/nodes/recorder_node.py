@@ -39,6 +39,7 @@ from robot_deploy.recording.revision import checkpoint_spec, git_revision
 
 PARAMETERS: dict[str, Any] = {
     "deployment": "",
+    "checkpoint": "",
     "folder": "recordings",
     "topics": [""],
     "queue_mb": 64.0,
@@ -50,6 +51,7 @@ PARAMETERS: dict[str, Any] = {
 }
 ABOUT = {
     "deployment": "a preset or YAML file, see robot_deploy.deployment; empty records `topics` alone",
+    "checkpoint": "checkpoint or run directory of the policy that acts; empty takes the deployment's",
     "folder": "where bags are put, each in a folder named after the time",
     "topics": "further topics: name:package/msg/Type",
     "queue_mb": "messages that may wait to be written; more is dropped and counted [MB]",
@@ -77,7 +79,7 @@ class RecorderNode(Node):
         super().__init__(name, **options)
         self.heartbeat_ns, self.finished = time.monotonic_ns(), threading.Event()
         p = declare_parameters(self, PARAMETERS, about=ABOUT, ranges=RANGES)
-        deployment = load_deployment(p["deployment"]) if p["deployment"] else None
+        deployment = _deployment(p["deployment"], p["checkpoint"])
         config = contract.RecordingConfig(
             topics=_further(p["topics"]),
             limits=RecorderLimits(queue_mb=p["queue_mb"], flush_s=p["flush_s"], min_free_mb=p["min_free_mb"]),
@@ -226,6 +228,11 @@ class RecorderNode(Node):
 
     def _failed(self, reason: str) -> None:
         self.get_logger().error(reason)
+
+
+def _deployment(source: str, checkpoint: str) -> DeploymentConfig | None:
+    changes = {"checkpoint": checkpoint} if checkpoint else {}
+    return load_deployment(source, **changes) if source else None
 
 
 def _further(entries: Sequence[str]) -> dict[str, str]:
