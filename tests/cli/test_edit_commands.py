@@ -112,6 +112,7 @@ def test_check_fails_on_warnings_if_strict(capsys: pytest.CaptureFixture[str]) -
         (["merge", "demos.zarr", "--out", "out.zarr"], "give two or more"),
         (["merge", "demos.zarr", "absent.zarr", "--out", "out.zarr"], "absent.zarr does not exist"),
         (["split", "demos.zarr", "a.zarr", "b.zarr", "--val-ratio", "2"], "val_ratio must lie in"),
+        (["split", "demos.zarr", "a.zarr", "./a.zarr"], "both parts would be written to a.zarr"),
         (["check", "demos.zarr", "--only", "spikes"], "did you mean 'spike'"),
     ],
 )

@@ -116,9 +116,24 @@ def test_merging_keeps_everything(store: EpisodeStore, tmp_path: Path) -> None:
     assert made.episodes["success"].tolist() == [1, 0, -1, 1] * 2
     assert made.episodes["segments"][5] == [Segment(1, 8, "move", "moves")]
     assert made.warnings == {2: ["odd 2"], 6: ["odd 2"]}
-    assert made.quarantined == {"broken": "no frames"}
+    assert made.quarantined == {"a/broken": "no frames", "b/broken": "no frames"}
     origin = made.attributes["source"]["made_from"]
     assert [entry["fingerprint"] for entry in origin] == [store.fingerprint, other.fingerprint]
+
+
+def test_what_both_stores_set_aside_stays_listed(store: EpisodeStore, tmp_path: Path) -> None:
+    """A name that one store set aside and the other holds is no reason to forget why."""
+    renamed = _apply(drop(store, episodes=[0]), tmp_path / "b.zarr")
+    made = _apply(
+        merge([_apply(drop(store, episodes=[1, 2, 3]), tmp_path / "c.zarr"), renamed]), tmp_path / "o.zarr"
+    )
+    assert made.episodes["source_id"] == ["e0", "e1", "e2", "e3"]
+    assert made.quarantined == {
+        "c/broken": "no frames",
+        **{f"c/e{i}": "dropped by number" for i in (1, 2, 3)},
+        "b/broken": "no frames",
+        "b/e0": "dropped by number",
+    }
 
 
 @pytest.mark.parametrize(
@@ -266,6 +281,9 @@ def test_renaming(store: EpisodeStore, tmp_path: Path) -> None:
         (lambda s: drop(s, source_ids={"e9": ""}), "unknown episode 'e9'"),
         (lambda s: trim(s), "was not told what"),
         (lambda s: trim(s, episodes={7: (0, 1)}), "no episode 7"),
+        (lambda s: trim(s, idle=True, margin=float("nan")), "margin is nan s; expected 0 or more"),
+        (lambda s: trim(s, idle=True, margin=float("inf")), "margin is inf s; expected 0 or more"),
+        (lambda s: trim(s, steps=(2, 2), min_steps=0), "an episode has at least one step"),
         (lambda s: split(s, val_ratio=0.0), "would have 4 and 0 episodes"),
         (lambda s: split(s, val_ratio=1.5), "val_ratio must lie in"),
     ],

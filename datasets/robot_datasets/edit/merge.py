@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ def merge(stores: Sequence[EpisodeStore], *, embodiment: str = "") -> Edit:
     """Plan a store of all episodes of `stores`, one store after the other.
 
     Episodes keep their names; if two stores use the same ones, each name is preceded by that of its store.
+    So are those of episodes that were set aside, so that no reason is lost.
 
     Args:
         stores: At least two, with equal features and rate.
@@ -37,10 +37,11 @@ def merge(stores: Sequence[EpisodeStore], *, embodiment: str = "") -> Edit:
             "train them as a mixture (dataset=mixture), or name one with --embodiment"
         )
     pieces = [piece for i, store in enumerate(stores) for piece in whole_episodes(store, source=i)]
-    counts = Counter(piece.source_id for piece in pieces)
-    if max(counts.values()) > 1:
-        names = _unique_names(stores)
-        pieces = [replace(piece, source_id=f"{names[piece.store]}/{piece.source_id}") for piece in pieces]
+    prefixes = [f"{name}/" for name in _unique_names(stores)]
+    kept = [piece.source_id for piece in pieces]
+    aside = [name for store in stores for name in store.quarantined]
+    if _has_duplicates(kept):
+        pieces = [replace(piece, source_id=prefixes[piece.store] + piece.source_id) for piece in pieces]
     return Edit(
         operation="merge",
         options={"embodiment": embodiment},
@@ -48,7 +49,12 @@ def merge(stores: Sequence[EpisodeStore], *, embodiment: str = "") -> Edit:
         pieces=pieces,
         features=first.features,
         embodiment=embodiment or first.embodiment,
+        prefixes=prefixes if _has_duplicates(kept + aside) else (),
     )
+
+
+def _has_duplicates(names: Sequence[str]) -> bool:
+    return len(set(names)) < len(names)
 
 
 def _unique_names(stores: Sequence[EpisodeStore]) -> list[str]:

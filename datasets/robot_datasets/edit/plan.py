@@ -22,7 +22,7 @@ from robot_datasets.features import Feature, is_image
 from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
 from robot_datasets.store.staging import remove_stale_staging
 
-VERSION = 1
+VERSION = 2
 """Raised when the same edit would give another store; recorded."""
 
 
@@ -69,6 +69,7 @@ class Edit:
         frame_transforms: New name -> what becomes of an encoded frame, for cameras that are not copied.
         embodiment: Robot name.
         dropped: Source id -> reason of the episodes left out; listed in the new store as set aside.
+        prefixes: For each source, what precedes the names of episodes that it had set aside; empty if nothing does.
     """
 
     operation: str
@@ -81,6 +82,7 @@ class Edit:
     transforms: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
     frame_transforms: Mapping[str, Callable[[bytes], bytes]] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
+    prefixes: Sequence[str] = ()
 
     @property
     def n_steps(self) -> int:
@@ -256,7 +258,12 @@ def _cut(segments: Sequence[Segment], piece: Piece) -> Iterator[Segment]:
 def _set_aside(edit: Edit) -> dict[str, str]:
     """Return what the sources had set aside already, and what this edit leaves out."""
     kept = {piece.source_id for piece in edit.pieces}
-    earlier = {name: reason for store in edit.sources for name, reason in store.quarantined.items()}
+    prefixes = edit.prefixes or [""] * len(edit.sources)
+    earlier = {
+        prefix + name: reason
+        for store, prefix in zip(edit.sources, prefixes, strict=True)
+        for name, reason in store.quarantined.items()
+    }
     return {name: reason for name, reason in {**earlier, **edit.dropped}.items() if name not in kept}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -35,11 +36,15 @@ def trim(
         min_steps: Episodes left with fewer are dropped.
 
     Raises:
-        DatasetError: Nothing was asked for, or there is no such episode.
+        DatasetError: Nothing was asked for, there is no such episode, or a margin or minimum makes no sense.
     """
     single = dict(episodes or {})
     if not (idle or steps or single):
         raise DatasetError("trim was not told what; give --idle, --steps A:B or --episode N=A:B")
+    if not 0 <= margin < math.inf:
+        raise DatasetError(f"margin is {margin:g} s; expected 0 or more")
+    if min_steps < 1:
+        raise DatasetError(f"min_steps is {min_steps}; an episode has at least one step")
     for number in single:
         if not 0 <= number < store.n_episodes:
             raise DatasetError(f"there is no episode {number}; the store has 0 to {store.n_episodes - 1}")

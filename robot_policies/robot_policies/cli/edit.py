@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,6 +211,8 @@ def _write(
 ) -> int:
     from robot_datasets.edit import apply
 
+    if len({os.path.abspath(target) for target in targets}) < len(targets):
+        raise UserError(f"both parts would be written to {targets[0]}; give each a place of its own")
     if arguments.dry_run:
         return _print_plan(edits, targets, as_json=arguments.json)
     reports = []
