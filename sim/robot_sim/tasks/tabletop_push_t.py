@@ -141,9 +141,10 @@ class TabletopPushT(MujocoTask):
         return PlanarPull(self.arm.controller(names, n_envs))
 
     def tool_goal(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return where an action (2,) pulls the tool: position (3,) [m] and rotation (3, 3), world frame."""
+        """Return where actions (..., 2) pull the tool: positions (..., 3) [m], one rotation (3, 3), world frame."""
         place = np.clip(action, LOW, HIGH)
-        return np.array([place[0], place[1], HEIGHT]), pointing_down(FINGERS)
+        height = np.full((*place.shape[:-1], 1), HEIGHT)
+        return np.concatenate([place, height], axis=-1), pointing_down(FINGERS)
 
     def sample(self, random: np.random.Generator) -> InitialState:
         """Draw the block's pose, any angle, and the rod's place beside it."""
