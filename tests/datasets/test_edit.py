@@ -15,6 +15,7 @@ from robot_datasets.edit import Edit, apply, drop, merge, rename, split, trim
 from robot_datasets.edit.filters import FACTS, Filter
 from robot_datasets.episode import Episode, Segment
 from robot_datasets.errors import DatasetError
+from robot_datasets.exporters import export
 from robot_datasets.features import ACTION, STATE, Feature
 from robot_datasets.image_codec import encode_frame
 from robot_datasets.split import split_episodes
@@ -299,6 +300,31 @@ def test_nothing_left_is_an_error(store: EpisodeStore, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="would leave no episode"):
         apply(drop(store, where="n_steps > 0"), tmp_path / "out.zarr")
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_damaged_source_leaves_nothing_behind(store: EpisodeStore, tmp_path: Path) -> None:
+    """A store whose columns cannot be read ends the edit before its first episode, and no staging stays."""
+    for file in (Path(store.path) / "data" / "action" / "c").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:3])
+    damaged = EpisodeStore.open(store.path)
+    with pytest.raises(DatasetError, match="the store is damaged, copy or convert it again"):
+        apply(trim(damaged, steps=(1, None)), tmp_path / "out.zarr")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_nothing_is_written_into_a_store(store: EpisodeStore) -> None:
+    """What would lie within a store is refused, by edits as by exports."""
+    inside = Path(store.path) / "data" / "out.zarr"
+    for write in (
+        lambda: apply(trim(store, steps=(1, None)), inside),
+        lambda: export(store, inside, format="diffusion_policy_zarr"),
+    ):
+        with pytest.raises(
+            DatasetError, match=r"lies within the episode store .*a\.zarr; choose a place outside"
+        ):
+            write()
+    assert not list(Path(store.path).rglob("*.staging"))
 
 
 def test_the_source_is_swapped_at_the_end(store: EpisodeStore, tmp_path: Path) -> None:

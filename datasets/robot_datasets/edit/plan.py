@@ -190,16 +190,20 @@ def _write(
         image_encodings=_encodings(edit),
         overwrite=overwrite,
     ) as writer:
-        for name, reason in _set_aside(edit).items():
-            if name not in writer.quarantined:
-                writer.quarantine(name, reason)
-        readers = [_Reader(store) for store in edit.sources]
-        for i, piece in enumerate(edit.pieces):
-            if piece.source_id not in writer.done:
-                writer.add_episode(readers[piece.store].episode(edit, piece))
-            if progress is not None:
-                progress(i + 1, len(edit.pieces))
-        writer.publish()
+        try:
+            for name, reason in _set_aside(edit).items():
+                if name not in writer.quarantined:
+                    writer.quarantine(name, reason)
+            readers = [_Reader(store) for store in edit.sources]
+            for i, piece in enumerate(edit.pieces):
+                if piece.source_id not in writer.done:
+                    writer.add_episode(readers[piece.store].episode(edit, piece))
+                if progress is not None:
+                    progress(i + 1, len(edit.pieces))
+            writer.publish()
+        finally:
+            if not writer.n_episodes:  # nothing to go on with
+                writer.discard()
 
 
 class _Reader:

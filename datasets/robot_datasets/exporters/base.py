@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from robot_datasets.errors import DatasetError, storage_error
 from robot_datasets.importers.base import DeclaresOptions
 from robot_datasets.store import EpisodeStore
-from robot_datasets.store.staging import sync_path, sync_tree
+from robot_datasets.store.staging import require_outside_of_stores, sync_path, sync_tree
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def staged_folder(
     target that it had moved away is put back first.
     """
     target = Path(os.path.abspath(target))
+    require_outside_of_stores(target)
     root = target.with_name(target.name + ".staging")
     try:
         root.mkdir(parents=True, exist_ok=True)

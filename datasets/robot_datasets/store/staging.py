@@ -30,6 +30,7 @@ class Staging:
                 f"{target} is a remote address; write the store locally, then copy the folder there"
             )
         self.target = Path(os.path.abspath(target))
+        require_outside_of_stores(self.target)
         self.root = self.target.with_name(self.target.name + ".staging")
         self.store = self.root / "store"
         self.rows = self.root / "rows.bin"
@@ -140,6 +141,15 @@ def is_episode_store(path: Path) -> bool:
         return f'"{ATTRIBUTE_KEY}"' in (path / "zarr.json").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+
+
+def require_outside_of_stores(target: Path) -> None:
+    """Raise `DatasetError` if `target` lies within an episode store, which would become part of it."""
+    for parent in Path(os.path.abspath(target)).parents:
+        if is_episode_store(parent):
+            raise DatasetError(
+                f"{target} lies within the episode store {parent}; choose a place outside of it"
+            )
 
 
 def remove_stale_staging(target: Path) -> None:
