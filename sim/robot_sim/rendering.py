@@ -128,7 +128,8 @@ class FrameRenderer:
             seen = renderer.render()
         finally:
             renderer.disable_segmentation_rendering()
-        is_geom = seen[..., 1] == self._mujoco.mjtObj.mjOBJ_GEOM
+        geom = int(self._mujoco.mjtObj.mjOBJ_GEOM)  # the enum would be compared pixel by pixel
+        is_geom = seen[..., 1] == geom
         return np.where(is_geom, seen[..., 0], -1).astype(np.int32)
 
     def close(self) -> None:
