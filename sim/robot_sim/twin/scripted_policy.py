@@ -1,4 +1,4 @@
-"""The scripted pusher as a policy: it reads the task's observation, like any policy, and can be made worse in known ways.
+"""The scripted pusher as a policy: it reads the task's observation and can be made worse in known ways.
 
 A family of these, from good to useless, is what agreement between a twin and a surrogate can be tried on without
 training anything. It is no substitute for learned policies: their failures are of other kinds.
@@ -54,7 +54,7 @@ class ScriptedPusher:
         self._random = np.random.default_rng([self._seed, self._episode])
         self._seen: list[Situation] = []
         self._last: np.ndarray | None = None
-        self._expert = PushTExpert(self, noise=0.0)  # type: ignore[arg-type]  # it is its own view
+        self._expert = PushTExpert(self, noise=0.0)
         self._expert.reset(self, self._seed)  # type: ignore[arg-type]
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -120,7 +120,7 @@ class TwinRun:
                 sources={"joints": SourceConfig(kind="state", names=names)},
                 mode="tracker",
                 command_rate=1e9 / self._half_ns,
-                watchdogs=WatchdogConfig(feedback_age_ms=200.0, clock_jump_ms=50.0),
+                watchdogs=WatchdogConfig(feedback_age_ms=1000.0, clock_jump_ms=50.0),
             ),
             joint_spec(cell),
             self.limits,
