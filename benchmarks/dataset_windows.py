@@ -138,7 +138,7 @@ def start_readers(
             readers.append(Reader(f"diffusion_policy, {encoding} in RAM", kind, command, tolerance=tolerance))
     if arguments.lerobot_python:
         lengths = [str(n) for n in raw.episodes["n_steps"]]
-        for images, kind, tolerance in (("video", "lossy", 6.0), ("image", "lossless", 0.0)):
+        for images, kind, tolerance in (("video", "lossy", 8.0), ("image", "lossless", 0.0)):
             if not (folder / images).exists():
                 export(raw, folder / images, format="lerobot-v3", options={"images": images})
             script = str(HERE / "window_reader_lerobot.py")

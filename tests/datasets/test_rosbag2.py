@@ -111,6 +111,18 @@ def test_every_way_of_storing_gives_the_same_episode(tmp_path: Path, storage: st
     assert report.warnings == {}
 
 
+def test_a_bag_whose_camera_is_of_another_type_is_set_aside(tmp_path: Path) -> None:
+    """One damaged type name costs one bag, also if it is the first one read."""
+    for number in range(2):
+        write_bag(tmp_path / "bags" / f"take{number}", BagSpec(duration=1, storage="sqlite3"))
+    for file in (tmp_path / "bags" / "take0").iterdir():
+        file.write_bytes(file.read_bytes().replace(b"msg/CompressedImage", b"msg/CompressedImAge"))
+    store, report = _convert(tmp_path / "bags", _map(tmp_path))
+    assert store.n_episodes == 1
+    assert list(report.quarantined) == ["take0"]
+    assert "CompressedImAge" in report.quarantined["take0"]
+
+
 def test_numbers_are_interpolated_between_samples(tmp_path: Path) -> None:
     """A clock that never hits a joint state gives values on the line between two, not stale ones."""
     bag = write_bag(tmp_path / "bag", BagSpec(joint_rate=13.0))

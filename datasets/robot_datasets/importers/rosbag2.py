@@ -102,7 +102,7 @@ class Rosbag2(Importer):
                     if survey is None and good:
                         survey = _survey(bag, types, mapping, good[0].span, options["image_encoding"])
                     warnings += [f"{files.name}: {line}" for line in bag.faults]
-            except EpisodeError as error:
+            except DatasetError as error:  # also if it alone does not fit the map: the next one may
                 rejected.append(Rejected(files.name, str(error)))
                 continue
             rejected += [place for place in found if isinstance(place, Rejected)]

@@ -58,11 +58,9 @@ def frame_of(message: Any, kind: str, topic: str, *, depth: bool, encoding: str)
 
 
 def check_type(kind: str, topic: str) -> None:
-    """Raise `DatasetError` unless messages of a type hold frames."""
+    """Raise `BagError`, which is about one bag, unless messages of a type hold frames."""
     if kind not in (COMPRESSED_TYPE, RAW_TYPE):
-        raise DatasetError(
-            f"{topic} is of type {kind}; a camera's topic holds {COMPRESSED_TYPE} or {RAW_TYPE}"
-        )
+        raise BagError(f"{topic} is of type {kind}; a camera's topic holds {COMPRESSED_TYPE} or {RAW_TYPE}")
 
 
 def _compressed(message: Any, topic: str, depth: bool) -> bytes:
