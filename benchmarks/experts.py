@@ -21,7 +21,7 @@ from robot_policies.evaluation.statistics import wilson_interval
 from robot_sim.registry import family_task_names, make_expert, make_task
 from robot_sim.task import EpisodeSkippedError, Expert, TaskEnv
 
-ARMS = ("panda", "ur5e")
+ARMS = ("panda", "ur5e", "iiwa")
 TASKS = (
     *("tabletop_pick_place", "tabletop_stack", "tabletop_drawer", "tabletop_peg_insert"),
     *("tabletop_push_t", "tabletop_handover"),

@@ -84,13 +84,14 @@ def test_the_expert_succeeds_and_the_start_is_the_seeds(task: str) -> None:
     env.close()
 
 
-def test_another_arm_carries_the_same_task_out() -> None:
-    """State and action are the same features for a UR5e, and its expert succeeds."""
-    panda, ur5e = make_task("tabletop_stack"), make_task("tabletop_stack", arm="ur5e")
-    assert panda.task_spec.features == ur5e.task_spec.features
-    assert play(ur5e, make_expert("tabletop_stack"), 3)[0]
+@pytest.mark.parametrize("arm", ["ur5e", "iiwa"])
+def test_another_arm_carries_the_same_task_out(arm: str) -> None:
+    """State and action are the same features as for a Panda, and the expert succeeds."""
+    panda, other = make_task("tabletop_stack"), make_task("tabletop_stack", arm=arm)
+    assert panda.task_spec.features == other.task_spec.features
+    assert play(other, make_expert("tabletop_stack"), 3)[0]
     panda.close()
-    ur5e.close()
+    other.close()
 
 
 def test_the_blocks_mass_and_friction_are_parameters_of_the_model() -> None:

@@ -32,10 +32,10 @@ class TestContract(TaskTests):
         return make_task("tabletop_lift")
 
 
-@pytest.mark.parametrize("arm", ["panda", "ur5e"])
+@pytest.mark.parametrize("arm", ["panda", "ur5e", "iiwa"])
 @pytest.mark.parametrize("control", ["osc_delta", "joint_delta"])
 def test_zero_change_stays_put(arm: str, control: str) -> None:
-    """With either arm and either actuation, asking for no change leaves the tool within a millimetre."""
+    """With every arm and either actuation, asking for no change leaves the tool within a millimetre."""
     env = make_task("tabletop_lift", arm=arm, control=control)
     start, _ = env.reset(seed=1)
     action = np.zeros(env.task_spec.action.shape)

@@ -156,6 +156,16 @@ ARMS: dict[str, ArmModel] = {
         gripper="robotiq_85",
         decoupled=False,
     ),
+    "iiwa": ArmModel(
+        file="iiwa/robot.xml",
+        joints=tuple(f"joint_{i}" for i in range(1, 8)),
+        home=(0.0, 0.650, 0.0, -1.890, 0.0, 0.600, 0.0),
+        damping=(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1),
+        armature=0.1,
+        stiffness=(4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0),
+        gripper="robotiq_85",
+        decoupled=False,
+    ),
 }
 
 

@@ -99,7 +99,7 @@ def test_rotations_agree_with_scipy() -> None:
     np.testing.assert_array_equal(rotations.xyzw_to_wxyz(xyzw), quaternions)
 
 
-@pytest.mark.parametrize("arm", ["panda", "ur5e"])
+@pytest.mark.parametrize("arm", ["panda", "ur5e", "iiwa"])
 def test_an_absolute_pose_is_reached(arm: str) -> None:
     """Held for two seconds, a pose 10 cm away and turned by 0.3 rad is reached within 2 mm and 0.01 rad."""
     task = make_task(arm=arm, control="osc_absolute")
@@ -117,7 +117,7 @@ def test_an_absolute_pose_is_reached(arm: str) -> None:
     simulation.close()
 
 
-@pytest.mark.parametrize("arm", ["panda", "ur5e"])
+@pytest.mark.parametrize("arm", ["panda", "ur5e", "iiwa"])
 def test_a_joint_target_is_reached_and_the_gripper_closes(arm: str) -> None:
     """Position servos reach targets 0.2 rad away within 0.01 rad; ten steps of +1 close the gripper."""
     task = make_task(arm=arm, control="joint_absolute")
@@ -135,9 +135,9 @@ def test_a_joint_target_is_reached_and_the_gripper_closes(arm: str) -> None:
     simulation.close()
 
 
-def test_both_arms_have_the_same_tool_frame() -> None:
+def test_all_arms_have_the_same_tool_frame() -> None:
     """At rest every arm's tool points down, and its fingers lie along the tool's x axis."""
-    for arm in ("panda", "ur5e"):
+    for arm in ("panda", "ur5e", "iiwa"):
         task = make_task(arm=arm)
         simulation = TaskSimulation(task, 1)
         simulation.reset([0], [0])
