@@ -272,3 +272,21 @@ def test_real_robots_are_never_resampled(tmp_path: Path) -> None:
     (result,) = importer.episodes(plan, plan.refs)
     assert isinstance(result, Rejected)
     assert "differ in length" in result.reason
+
+
+def test_an_array_that_is_claimed_but_not_stored_is_not_made_up_in_memory(tmp_path: Path) -> None:
+    """Ten million rows of which nothing is in the file are refused by their header; the other episode is read."""
+    for name in ("healthy", "hollow"):
+        write_robomind(tmp_path, "h5_franka_1rgb", episode=name, n_steps=6, depth=False)
+    with h5py.File(next(tmp_path.rglob("hollow/data/trajectory.hdf5")), "r+") as file:
+        del file["puppet/joint_position"]
+        file.create_dataset("puppet/joint_position", (10_000_000, 8), np.float64, chunks=(1024, 8))
+    importer = RoboMindHdf5()
+    plan = importer.plan(tmp_path, resolve_options(importer, {"depth": "drop", "min_steps": "0"}))
+    refused = [
+        result
+        for result in (*plan.rejected, *importer.episodes(plan, plan.refs))
+        if isinstance(result, Rejected)
+    ]
+    assert [result.source_id.rpartition("/")[2] for result in refused] == ["hollow"]
+    assert "but 0 bytes of it are stored" in refused[0].reason

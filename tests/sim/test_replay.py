@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -238,7 +239,8 @@ def test_recordings_of_older_robosuite_replay(shared_data: Path, tmp_path: Path)
     """A person's Lift of robosuite 1.4: the arm and the fingers are met, in spite of 1.5's other control law."""
     import h5py
 
-    with h5py.File(shared_data / "robosuite_v1_lift_wipe" / "lift" / "demo.hdf5") as file:
+    with h5py.File(shared_data / "robosuite_v1_lift_wipe" / "lift" / "demo.hdf5") as opened:
+        file: Any = opened
         environment = json.loads(file["data"].attrs["env_info"])
         demo = file["data/demo_1"]
         states, actions = demo["states"][:20], demo["actions"][:20].astype(np.float32)

@@ -16,6 +16,8 @@ from robot_datasets.importers.hdf5_vlen import DAMAGE, open_byte_strings
 if TYPE_CHECKING:
     import h5py
 
+_LARGE_BYTES = 64 << 20
+_MOST_COMPRESSED = 1100
 MAX_ARRAY_BYTES = 1 << 30
 """Largest array read at once [bytes]; a header that claims more is damaged or hostile."""
 
@@ -75,11 +77,25 @@ def read_array(dataset: h5py.Dataset, rows: slice | None = None) -> np.ndarray:
             raise EpisodeError(
                 f"{dataset.name} claims shape {dataset.shape}, more than 1 GiB; the file is damaged"
             )
+        if rows is None and _is_hollow(dataset):
+            raise EpisodeError(
+                f"{dataset.name} claims shape {dataset.shape}, but {dataset.id.get_storage_size()} bytes of it are "
+                "stored; the file is damaged, copy it again"
+            )
         return dataset[...] if rows is None else dataset[rows]
     except DAMAGE as error:
         raise EpisodeError(
             f"{dataset.name} cannot be read, the file is truncated: {error}; copy it again"
         ) from error
+
+
+def _is_hollow(dataset: h5py.Dataset) -> bool:
+    """Whether next to nothing of a large array is in the file; HDF5 would make up the rest in memory.
+
+    Deflate shrinks numbers by a factor of 1,032 at most.
+    """
+    n_bytes = dataset.size * dataset.dtype.itemsize
+    return n_bytes > _LARGE_BYTES and dataset.id.get_storage_size() * _MOST_COMPRESSED < n_bytes
 
 
 def read_text(file: h5py.File, key: str) -> str:

@@ -149,16 +149,11 @@ class ImporterTests:
         plan = importer.plan(source, resolve_options(importer, self.options))
         assert store.n_episodes + len(report.quarantined) == len(plan.refs) + len(plan.rejected)
 
-    def test_converting_twice_gives_the_same_bytes(
-        self, importer: Importer, source: Path, tmp_path: Path
-    ) -> None:
-        """Two conversions of the same source are byte-identical."""
-        for name in ("one.zarr", "two.zarr"):
-            self._convert(importer, source, tmp_path / name)
-        assert tree_digest(tmp_path / "one.zarr") == tree_digest(tmp_path / "two.zarr")
-
     def test_resuming_gives_the_same_bytes(self, importer: Importer, source: Path, tmp_path: Path) -> None:
-        """A conversion stopped after every single episode ends like an uninterrupted one."""
+        """A conversion stopped after every single episode ends like an uninterrupted one, byte by byte.
+
+        It is a second conversion of the same source, too, so nothing of a store may depend on when it was made.
+        """
         self._convert(importer, source, tmp_path / "whole.zarr")
         plan = importer.plan(source, resolve_options(importer, self.options))
         for _ in plan.refs:
