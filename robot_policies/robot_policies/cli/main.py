@@ -57,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command("evaluate checkpoints, tasks and disturbances side by side", "sweep"),
     "export-policy": Command("write a checkpoint as graphs that run without torch (ONNX)", "export_policy"),
     "deploy": Command("run a policy on a robot under ROS 2, or a simulated arm to see it", "deploy"),
+    "twin": Command("keep a simulation in step with a cell: calibrate, record, rank, run", "twin"),
     "report": Command("write the HTML report of a finished evaluation again", "evaluate", "run_report"),
     "compare": Command("compare two evaluations seed by seed", "evaluate", "run_compare"),
     "doctor": Command("say what is installed, what is missing and how to add it", "doctor"),

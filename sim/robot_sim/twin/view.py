@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,21 @@ class TwinView:
 
     Args:
         twin: The twin.
+
+    Attributes:
+        cell: Its cell.
+        task: The cell's task.
     """
 
     def __init__(self, twin: Twin) -> None:
-        self._twin = twin
+        self._twin, self.cell = twin, twin.cell
         self._copy = ParallelCell([twin.cell], threads=0)
+        self.task = self._copy.task
+
+    def dress(self, model: Any, data: Any) -> None:
+        """Put the twin as it is now into a copy of the task's model with visuals, and its data, to be drawn."""
+        self._show(self._twin.world)
+        self._copy.dress(model, data, 0)
 
     def observe(self) -> Observation:
         """Return the low-dimensional features of the twin as it is now, without a batch axis."""
