@@ -99,9 +99,8 @@ def _plain(label: str) -> str:
 def _files() -> dict[str, Path]:
     """Return name -> file, the built-in ones replaced by files of the user of the same name."""
     files = _yaml_files(_BUILT_IN)
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        for folder in point.load().__path__:
-            files |= _yaml_files(Path(folder))
+    for folder in _installed_folders():
+        files |= _yaml_files(folder)
     for folder in filter(None, os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep)):
         if not Path(folder).is_dir():
             raise DatasetError(
@@ -109,6 +108,13 @@ def _files() -> dict[str, Path]:
             )
         files |= _yaml_files(Path(folder))
     return files
+
+
+@lru_cache(maxsize=1)
+def _installed_folders() -> tuple[Path, ...]:
+    """Return the folders of installed packages; looking through all that is installed takes a tenth of a second."""
+    points = entry_points(group=ENTRY_POINT_GROUP)
+    return tuple(Path(folder) for point in points for folder in point.load().__path__)
 
 
 def _yaml_files(folder: Path) -> dict[str, Path]:
