@@ -1,14 +1,15 @@
 """Identification: which mass, friction, stiffness and latency make the cell's recordings likely.
 
-Cross-entropy search (Rubinstein 1999) over batched rollouts of short pieces (`robot_sim.twin.segments`): candidates are
-drawn, every one is rolled out over every piece, the best few say where to draw next. The uncertainty is that of the
-data: the minimum of a quadratic through the last candidates, for resampled pieces (bootstrap).
+Least squares over batched rollouts of short pieces (`robot_sim.twin.segments`): a first round of drawn candidates finds
+the valley, Levenberg-Marquardt with finite differences walks it, several damping factors per step in one batch.
+Residuals are divided by their noise and bounded, as a contact that is missed by a millimetre is no information. The
+uncertainty is that of the data: one more step for resampled pieces (bootstrap).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,9 +20,9 @@ from robot_sim.twin.parallel import ParallelCell
 from robot_sim.twin.segments import Segment, cut, yaw_of
 
 NAMES: tuple[str, ...] = ("friction", "mass", "stiffness", "command_latency")
-_ROBUST = (
-    9.0  # squared residuals are bounded here, in squares of the noise: a missed contact is no information
-)
+_ROBUST = 3.0  # residuals are bounded here, smoothly, in units of the noise
+_STEPS = np.array([0.05, 0.05, 0.05, 0.01])  # of the finite differences: logarithms of factors, and s
+_DAMPING = (0.0, 0.03, 0.3, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,10 @@ class IdentificationConfig:
     Attributes:
         factors: Smallest and largest factor on friction, mass and stiffness.
         latency: Largest latency of commands [s].
-        population: Candidates per round.
-        elite: The best of them, that the next round is drawn around.
-        rounds: Rounds.
-        seconds: Length of a piece [s].
+        population: Candidates of the first round.
+        rounds: Steps after it, at most.
         pieces: How many pieces.
+        seconds: Length of a piece [s].
         joint_noise: What joints may be off by [rad]; above the sensor's, as the model of the arm is not exact.
         bootstrap: Resamples for the uncertainty.
         seed: Of the search.
@@ -43,20 +43,19 @@ class IdentificationConfig:
 
     factors: tuple[float, ...] = (0.4, 3.0)
     latency: float = 0.15
-    population: int = 20
-    elite: int = 5
+    population: int = 16
     rounds: int = 7
-    seconds: float = 0.8
     pieces: int = 40
+    seconds: float = 0.8
     joint_noise: float = 0.0015
     bootstrap: int = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 < self.elite < self.population or self.rounds < 3 or self.pieces < 4:
+        if self.population < 2 or self.rounds < 1 or self.pieces < 4 or self.bootstrap < 2:
             raise ConfigError(
-                f"identification: population {self.population}, elite {self.elite}, rounds {self.rounds}, pieces "
-                f"{self.pieces}; expected 1 < elite < population, 3 rounds and 4 pieces or more"
+                f"identification: population {self.population}, rounds {self.rounds}, pieces {self.pieces}, bootstrap "
+                f"{self.bootstrap}; expected at least 2, 1, 4 and 2"
             )
 
 
@@ -83,12 +82,6 @@ class Identified:
     rollouts: int
 
 
-@dataclass
-class _Search:
-    tried: list[np.ndarray] = field(default_factory=list)
-    losses: list[np.ndarray] = field(default_factory=list)
-
-
 def changed(cell: Cell, body: str, theta: np.ndarray) -> Cell:
     """Return the cell with factors on friction, mass, stiffness, and with the latency of commands (4,)."""
     known = cell.objects[body]
@@ -104,7 +97,12 @@ def changed(cell: Cell, body: str, theta: np.ndarray) -> Cell:
 def residuals(
     cells: Sequence[Cell], pieces: Sequence[Segment], body: str, *, joint_noise: float
 ) -> np.ndarray:
-    """Roll every cell out over every piece; return the mean bounded squared residual (C, S)."""
+    """Roll every cell out over every piece.
+
+    Returns:
+        (C, S, R) bounded residuals over noise, scaled so that the sum of their squares over R is the piece's loss:
+        1 would be noise alone, joints and poses counting half each.
+    """
     count = len(pieces)
     copies = [cell for cell in cells for _ in pieces]
     running = ParallelCell(copies, threads=1)
@@ -131,13 +129,15 @@ def residuals(
     running.close()
     noise = cells[0].noise
     scale = np.array([noise.position, noise.position, noise.angle])
-    loss = np.zeros(len(copies))
+    longest = max(3 * len(piece.seen) for piece in pieces)
+    found = np.zeros((len(copies), joints[0].shape[1] * len(joints) + longest))
     for row in range(len(copies)):
         piece = pieces[row % count]
-        arm = (np.stack([step[row] for step in joints]) - piece.joints) / joint_noise
-        seen = (np.stack([places[index][row] for index in piece.seen]) - piece.poses) / scale
-        loss[row] = np.minimum(arm**2, _ROBUST).mean() + np.minimum(seen**2, _ROBUST).mean()
-    return loss.reshape(len(cells), count)
+        arm = ((np.stack([step[row] for step in joints]) - piece.joints) / joint_noise).ravel()
+        seen = ((np.stack([places[index][row] for index in piece.seen]) - piece.poses) / scale).ravel()
+        parts = [part / np.sqrt(1 + (part / _ROBUST) ** 2) / np.sqrt(2 * len(part)) for part in (arm, seen)]
+        found[row, : len(arm) + len(seen)] = np.concatenate(parts)
+    return found.reshape(len(cells), count, -1)
 
 
 def identify(
@@ -166,56 +166,111 @@ def identify(
         raise ConfigError(
             f"identification: {len(pieces)} usable pieces, expected 4 or more; record more pushes"
         )
-    search = _searched(cell, pieces, body, config, progress)
-    tried, losses = np.concatenate(search.tried), np.concatenate(search.losses)
-    best = _minimum(tried, losses.mean(axis=1), config)
-    random = np.random.default_rng(config.seed + 1)
-    again = [
-        _minimum(tried, losses[:, random.integers(len(pieces), size=len(pieces))].mean(axis=1), config)
-        for _ in range(config.bootstrap)
-    ]
-    spread = _physical(np.array(again)).std(axis=0)
-    found = _physical(best)
-    pair = [cell, changed(cell, body, found)]
-    before, after = residuals(pair, pieces, body, joint_noise=config.joint_noise).mean(axis=1) / 2
+    search = _Search(cell, pieces, body, config)
+    search.draw()
+    while search.step():
+        if progress is not None:
+            progress(search.rounds, config.rounds, search.loss)
+    found = _physical(search.best)
+    spread = search.uncertainty()
+    before = float(search.losses([np.zeros(len(NAMES))])[0])
     parameters: dict[str, float] = dict(zip(NAMES, found.tolist(), strict=True))
     uncertainty: dict[str, float] = dict(zip(NAMES, spread.tolist(), strict=True))
     return Identified(
-        cell=replace(pair[1], uncertainty={**cell.uncertainty, **uncertainty}),
+        cell=replace(changed(cell, body, found), uncertainty={**cell.uncertainty, **uncertainty}),
         parameters=parameters,
         uncertainty=uncertainty,
-        loss_before=float(before),
-        loss=float(after),
+        loss_before=before,
+        loss=search.loss,
         pieces=len(pieces),
-        rollouts=losses.size,
+        rollouts=search.rollouts,
     )
 
 
-def _searched(
-    cell: Cell,
-    pieces: Sequence[Segment],
-    body: str,
-    config: IdentificationConfig,
-    progress: Callable[[int, int, float], None] | None,
-) -> _Search:
-    """Draw, roll out, keep the best, draw again; in logarithms of the factors."""
-    random, search = np.random.default_rng(config.seed), _Search()
-    low, high = _bounds(config)
-    mean, spread = 0.5 * (low + high), 0.35 * (high - low)
-    mean[:3] = 0.0  # the cell file's own
-    for index in range(config.rounds):
-        draws = mean + spread * random.standard_normal((config.population, len(NAMES)))
-        draws = np.clip(draws, low, high)
-        cells = [changed(cell, body, theta) for theta in _physical(draws)]
-        losses = residuals(cells, pieces, body, joint_noise=config.joint_noise)
-        search.tried.append(draws)
-        search.losses.append(losses)
-        elite = draws[np.argsort(losses.mean(axis=1))[: config.elite]]
-        mean = elite.mean(axis=0)
-        spread = 0.3 * spread + 0.7 * np.maximum(elite.std(axis=0), 0.02 * (high - low))
-        if progress is not None:
-            progress(index + 1, config.rounds, float(losses.mean(axis=1).min() / 2))
-    return search
+class _Search:
+    """The state of a search; candidates are logarithms of the factors, and the latency."""
+
+    def __init__(
+        self, cell: Cell, pieces: Sequence[Segment], body: str, config: IdentificationConfig
+    ) -> None:
+        self._cell, self._pieces, self._body, self._config = cell, pieces, body, config
+        self.low, self.high = _bounds(config)
+        self.best, self.loss = np.zeros(len(NAMES)), np.inf
+        self.rounds, self.rollouts = 0, 0
+        self._residual, self._slopes = np.empty(0), np.empty(0)
+
+    def roll(self, candidates: Sequence[np.ndarray]) -> np.ndarray:
+        """Return residuals (C, S, R)."""
+        cells = [changed(self._cell, self._body, _physical(c)) for c in candidates]
+        self.rollouts += len(cells) * len(self._pieces)
+        return residuals(cells, self._pieces, self._body, joint_noise=self._config.joint_noise)
+
+    def losses(self, candidates: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the mean loss of each (C,)."""
+        return np.square(self.roll(candidates)).sum(axis=2).mean(axis=1)
+
+    def draw(self) -> None:
+        """The first round: the cell file's own, and candidates over the whole range."""
+        random = np.random.default_rng(self._config.seed)
+        spread = random.uniform(size=(self._config.population - 1, len(NAMES)))
+        candidates = [np.zeros(len(NAMES)), *(self.low + spread * (self.high - self.low))]
+        self._choose(candidates)
+
+    def step(self) -> bool:
+        """Walk once; return whether it was worth it and there may be more."""
+        if self.rounds >= self._config.rounds:
+            return False
+        self.rounds += 1
+        self._differentiate()
+        before = self.loss
+        normal, gradient = self._normal(np.arange(len(self._pieces)))
+        scale = np.diag(np.diag(normal)) + 1e-9 * np.eye(len(NAMES))
+        ways = [
+            -np.linalg.solve(normal + damping * scale + 1e-9 * np.eye(len(NAMES)), gradient)
+            for damping in _DAMPING
+        ]
+        tries = [np.clip(self.best + way, self.low, self.high) for way in ways]
+        tries += [np.clip(self.best + way, self.low, self.high) for way in self._along(normal)]
+        self._choose(tries)
+        return self.loss < 0.995 * before or self.rounds == 1
+
+    def _along(self, normal: np.ndarray) -> list[np.ndarray]:
+        """Steps along the valley: the direction in which the data say least, e.g. slower but sooner."""
+        relative = normal * _STEPS[:, None] * _STEPS
+        weakest = np.linalg.eigh(relative)[1][:, 0] * _STEPS
+        longest = float(np.max(np.abs(weakest) / _STEPS))
+        return [sign * size / longest * weakest for sign in (-1.0, 1.0) for size in (2.0, 5.0)]
+
+    def uncertainty(self) -> np.ndarray:
+        """Return a standard deviation for each of `NAMES` (4,), in physical units."""
+        self._differentiate()
+        random, count = np.random.default_rng(self._config.seed + 1), len(self._pieces)
+        again = []
+        for _ in range(self._config.bootstrap):
+            normal, gradient = self._normal(random.integers(count, size=count))
+            again.append(self.best - np.linalg.solve(normal + 1e-6 * np.eye(len(NAMES)), gradient))
+        spread = np.array(again).std(axis=0)
+        return np.concatenate([np.exp(self.best[:3]) * spread[:3], spread[3:]])
+
+    def _choose(self, candidates: Sequence[np.ndarray]) -> None:
+        found = self.roll(candidates)
+        losses = np.square(found).sum(axis=2).mean(axis=1)
+        index = int(np.argmin(losses))
+        if losses[index] < self.loss:
+            self.best, self.loss, self._residual = candidates[index], float(losses[index]), found[index]
+
+    def _differentiate(self) -> None:
+        """Forward differences of the residuals, (4, S, R); backwards at the upper bound."""
+        signs = np.where(self.best + _STEPS > self.high, -1.0, 1.0)
+        moved = self.roll(
+            [self.best + signs[i] * _STEPS[i] * np.eye(len(NAMES))[i] for i in range(len(NAMES))]
+        )
+        self._slopes = (moved - self._residual) / (signs * _STEPS)[:, None, None]
+
+    def _normal(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Matrix (4, 4) and gradient (4,) of the least squares over some pieces."""
+        slopes = self._slopes[:, chosen].reshape(len(NAMES), -1)
+        return slopes @ slopes.T / len(chosen), slopes @ self._residual[chosen].ravel() / len(chosen)
 
 
 def _bounds(config: IdentificationConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -226,28 +281,6 @@ def _bounds(config: IdentificationConfig) -> tuple[np.ndarray, np.ndarray]:
 def _physical(draws: np.ndarray) -> np.ndarray:
     """Factors from their logarithms, (..., 4); the latency as it is."""
     return np.concatenate([np.exp(draws[..., :3]), draws[..., 3:]], axis=-1)
-
-
-def _minimum(tried: np.ndarray, loss: np.ndarray, config: IdentificationConfig) -> np.ndarray:
-    """The minimum of a quadratic through the best half of the candidates, within their range (4,)."""
-    best = np.argsort(loss)[: max(30, len(loss) // 2)]
-    points, values = tried[best], loss[best]
-    centre, scale = points.mean(axis=0), points.std(axis=0) + 1e-6
-    x = (points - centre) / scale
-    pairs = [(i, j) for i in range(x.shape[1]) for j in range(i, x.shape[1])]
-    basis = np.column_stack([np.ones(len(x)), x, *(x[:, i] * x[:, j] for i, j in pairs)])
-    ridge = 1e-3 * np.eye(basis.shape[1])
-    weights = np.linalg.solve(basis.T @ basis + ridge, basis.T @ values)
-    n = x.shape[1]
-    curvature = np.zeros((n, n))
-    for (i, j), weight in zip(pairs, weights[1 + n :], strict=True):
-        curvature[i, j] += weight
-        curvature[j, i] += weight
-    values_, vectors = np.linalg.eigh(curvature)
-    bowl = vectors @ np.diag(np.maximum(values_, 0.05 * abs(values_).max() + 1e-9)) @ vectors.T
-    step = -np.linalg.solve(bowl, weights[1 : 1 + n])
-    low, high = _bounds(config)
-    return np.clip(centre + scale * np.clip(step, x.min(axis=0), x.max(axis=0)), low, high)
 
 
 def _closed(running: ParallelCell) -> np.ndarray:
