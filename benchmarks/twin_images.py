@@ -53,7 +53,7 @@ EYES = {"left": (0.3, 0.65, 0.6), "right": (0.3, -0.65, 0.6), "front": (0.85, 0.
 GAINS, NOISE = np.array([0.8, 0.85, 0.75]), 6.0 / 255.0
 MISPLACED, MISTURNED = 0.002, np.radians(0.2)
 SPACING = 0.012  # of Gaussians [m]
-METHODS = ("none", "poses", "images", "poses and images", "Gaussian forces")
+METHODS = ("none", "poses", "images", "images, exact cameras", "poses and images", "Gaussian forces")
 
 
 def camera_cell() -> Cell:
@@ -77,10 +77,10 @@ class Photographer:
 
     def __init__(self, cell: Cell, seed: int) -> None:
         self._random = np.random.default_rng([seed, 11])
-        cameras = {name: misplaced(camera, self._random) for name, camera in cell.cameras.items()}
+        self.cameras = {name: misplaced(camera, self._random) for name, camera in cell.cameras.items()}
         self._model = cell_task(cell).visual_model
         self._data = mujoco.MjData(self._model)
-        self._renderer, self._names = CellRenderer(self._model, cameras), list(cameras)
+        self._renderer, self._names = CellRenderer(self._model, self.cameras), list(self.cameras)
 
     def take(self, surrogate: SurrogateCell) -> dict[str, np.ndarray]:
         """Return a picture of each camera."""
@@ -100,8 +100,8 @@ class Photographer:
 Messages = list[tuple[int, ObservedState]]
 
 
-def record(cell: Cell, seed: int, seconds: float) -> tuple[Messages, np.ndarray]:
-    """Return what arrives when [ns], joints, poses and pictures apart, and the true poses by time."""
+def record(cell: Cell, seed: int, seconds: float) -> tuple[Messages, np.ndarray, Cell]:
+    """Return what arrives when [ns], the true poses by time, and the cell with its cameras where they really stand."""
     surrogate = SurrogateCell(cell, SurrogateConfig())
     surrogate.start(seed)
     expert = PushTExpert(SurrogateView(surrogate), noise=0.002)
@@ -120,13 +120,14 @@ def record(cell: Cell, seed: int, seconds: float) -> tuple[Messages, np.ndarray]
             messages += [(surrogate.time_ns, message) for message in arrived]
             truth.append([surrogate.time_ns, *np.concatenate(surrogate.truth("block"))])
     photographer.close()
-    return sorted(messages, key=lambda entry: entry[0]), np.array(truth)
+    exact = replace(cell, cameras=photographer.cameras)
+    return sorted(messages, key=lambda entry: entry[0]), np.array(truth), exact
 
 
 def chosen(method: str, messages: Sequence[ObservedState], known: bool) -> list[ObservedState]:
     """Return the messages that a method is given; each is told once where the block is to begin with."""
     poses = method in ("poses", "poses and images") or (method in ("none", "Gaussian forces") and not known)
-    pictures = method in ("images", "poses and images", "Gaussian forces")
+    pictures = method not in ("none", "poses")
     return [m for m in messages if (poses or not m.objects) and (pictures or not m.images)]
 
 
@@ -185,10 +186,10 @@ def run(episodes: int, forces: int, seconds: float, out: Path) -> None:
         wanted = [m for m in METHODS if (m, seed) not in done and (m != METHODS[-1] or index < forces)]
         if not wanted:
             continue
-        messages, truth = record(cell, seed, seconds)
+        messages, truth, exact = record(cell, seed, seconds)
         for method in wanted:
             row = {"method": method, "seed": seed, "load": os.getloadavg()[0]}
-            row |= measured(cell, messages, truth, method)
+            row |= measured(exact if "exact" in method else cell, messages, truth, method)
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(seed, method, {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}, flush=True)
@@ -230,7 +231,7 @@ def picture(path: Path, seed: int, seconds: float) -> None:
     from PIL import Image
 
     cell = camera_cell()
-    messages, _ = record(cell, seed, seconds)
+    messages, _, _ = record(cell, seed, seconds)
     body = body_from_model(cell_task(cell).visual_model, "block", spacing=SPACING)
     solid, twin, reader = Solid.of_body(body), Twin(cell), ImagePoses(cell, {"block": body})
     last: ObservedState | None = None
