@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,16 @@ def test_what_the_records_hold_and_nothing_declares_is_told(tmp_path: Path) -> N
     assert "next.done" not in store.features
     told = "the records hold steps/is_terminal, which features.json does not declare; left out"
     assert report.source_warnings[-1] == told
+
+
+def test_a_reward_that_is_no_number_is_left_out_and_told(tmp_path: Path) -> None:
+    """A type that cannot be stored costs the column and nothing else."""
+    root = _write(tmp_path)
+    keys = [replace(k, dtype="text") if k.path == f"{STEPS}reward" else k for k in rlds_keys()]
+    (root / "features.json").write_text(json.dumps(describe(keys)), encoding="utf-8")
+    store, report = _convert(root)
+    assert "next.reward" not in store.features
+    assert "steps/reward is declared as text, expected numbers; left out" in report.source_warnings
 
 
 def test_truncated_shard_costs_only_what_is_cut_off(tmp_path: Path) -> None:

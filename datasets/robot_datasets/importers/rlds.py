@@ -108,7 +108,13 @@ class Rlds(Importer):
         cameras = camera_features({name: schema.cameras[name] for name in wanted}, keys)
         frames, encodings, odd = measure(cameras, lambda n: _some_examples(root, records.refs, n))
         warnings += odd
-        recorded = {name: STEPS + key for key, name in _RECORDED.items() if STEPS + key in keys}
+        declared = {name: STEPS + key for key, name in _RECORDED.items() if STEPS + key in keys}
+        recorded = {name: key for name, key in declared.items() if keys[key].kind == "numbers"}
+        warnings += [
+            f"{key} is declared as {keys[key].dtype or 'something else'}, expected numbers; left out"
+            for name, key in declared.items()
+            if name not in recorded
+        ]
         features = columns.features(lambda key: int(np.prod(keys[STEPS + key].shape)))
         for name, key in recorded.items():
             features[name] = Feature(dtype=keys[key].stored_dtype, shape=(1,))

@@ -183,7 +183,8 @@ class Fuzzer:
                 is_own and not (copy / name).is_file()
             )  # without a list, nobody knows of a file that is gone
             return "undetectable" if gone else "silent", f"lost without a reason: {unexplained}"
-        if not changed and not new and found.facts == self.truth.facts:
+        nothing_kept = not found.episodes  # so nothing wrong was taken for right
+        if nothing_kept or (not changed and not new and found.facts == self.truth.facts):
             if not lost and found.warnings == self.truth.warnings:
                 return "unharmed", ""
             return "set aside" if lost else "warned", str([*found.reasons.values(), *found.warnings])
