@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from robot_sim.skills.follower import CLOSED, OPEN, Waypoint
-from robot_sim.skills.poses import nearest_turn, pointing_down, rotated, up, yaw_of
+from robot_sim.skills.poses import nearest_turn, pointing_down, righted, rotated, up, yaw_of
 from robot_sim.skills.skill import Context, skill
 from robot_sim.skills.view import ArmView
 
@@ -96,10 +96,17 @@ def lift(context: Context, height: float = 0.1) -> Iterator[Waypoint]:
     yield Waypoint(position=context.arm.position + up(height), speed=0.6, tolerance=0.015)
 
 
-def carry(context: Context, object: str, to: np.ndarray, turn: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tool's pose that brings a held object to `to` (3,), turned by `turn` about z [rad]."""
+def carry(
+    context: Context, object: str, to: np.ndarray, turn: float = 0.0, *, upright: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tool's pose that brings a held object to `to` (3,), turned by `turn` about z [rad].
+
+    With `upright`, the tool also makes up for the object's having tilted between the fingers.
+    """
     held = context.scene.position(object) - context.arm.position
     about = rotated(np.eye(3), np.array([0.0, 0.0, 1.0]), turn)
+    if upright:
+        about = about @ righted(context.scene.rotation(object))
     return to - about @ held, about @ context.arm.rotation
 
 
@@ -166,7 +173,7 @@ def insert(
     align: float = math.pi / 2,
     height: float = 0.05,
 ) -> Iterator[Waypoint]:
-    """Let a held object down into a hole, slowly and straight.
+    """Let a held object down into a hole, slowly and straight, righted if it has tilted between the fingers.
 
     Args:
         context: The scene and the arm.
@@ -184,7 +191,7 @@ def insert(
         rim, rotation = scene.site(into)
         yaw = yaw_of(scene.rotation(object))
         turn = nearest_turn(yaw_of(rotation), yaw, align) - yaw
-        position, rotation = carry(context, object, rim + up(half + above), turn)
+        position, rotation = carry(context, object, rim + up(half + above), turn, upright=True)
         yield Waypoint(
             position=position, rotation=rotation, speed=speed, tolerance=tolerance,
             angle_tolerance=0.03, dwell=dwell,

@@ -33,3 +33,11 @@ def rotated(rotation: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
     x, y, z = np.asarray(axis, float) / np.linalg.norm(axis)
     skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     return (np.eye(3) + math.sin(angle) * skew + (1 - math.cos(angle)) * skew @ skew) @ rotation
+
+
+def righted(rotation: np.ndarray) -> np.ndarray:
+    """Return the smallest turn (3, 3), in the world, after which the z axis of `rotation` is vertical."""
+    axis = rotation[:, 2] * (1.0 if rotation[2, 2] >= 0 else -1.0)
+    about = np.array([axis[1], -axis[0], 0.0])  # axis x up
+    sine = float(np.linalg.norm(about))
+    return np.eye(3) if sine < 1e-9 else rotated(np.eye(3), about, math.atan2(sine, float(axis[2])))
