@@ -47,14 +47,18 @@ class TwinCamera:
         self.width, self.height = (
             (size, size) if calibrated is None else (calibrated.width, calibrated.height)
         )
+        self._calibrated = calibrated
         if calibrated is not None:
-            _place_camera(model, model.camera(scene[0]).id, calibrated, name)
+            _place_camera(model, self._camera, calibrated, name)
         self._model, self._data = model, mujoco.MjData(model)
         self._renderer = FrameRenderer(model)
 
     def draw(self) -> np.ndarray:
         """Return what it sees now, (H, W, 3) uint8."""
         self._view.dress(self._model, self._data)
+        if self._calibrated is not None:  # dressing gives the scene's cameras their own places back
+            _place_camera(self._model, self._camera, self._calibrated, self._camera)
+            mujoco.mj_camlight(self._model, self._data)
         return self._renderer.render(self._data, self._camera, width=self.width, height=self.height)
 
     def close(self) -> None:
@@ -62,7 +66,8 @@ class TwinCamera:
         self._renderer.close()
 
 
-def _place_camera(model: Any, index: int, camera: CameraCell, name: str) -> None:
+def _place_camera(model: Any, slot: str, camera: CameraCell, name: str) -> None:
+    index = model.camera(slot).id
     if abs(camera.cx - camera.width / 2) > 1 or abs(camera.cy - camera.height / 2) > 1:
         raise UserError(
             f"camera '{name}': principal point ({camera.cx:g}, {camera.cy:g}), expected the middle of the picture, "
