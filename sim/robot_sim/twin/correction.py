@@ -9,6 +9,7 @@ world frame, for one physics step, and the contact solver has the last word: no 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -87,6 +88,8 @@ class Correction(Protocol):
 
 CorrectionBuilder = Callable[[Any], Correction]
 _KINDS: dict[str, tuple[type, CorrectionBuilder]] = {}
+# Kinds that are registered by a module of their own, loaded when asked for: they need torch.
+_ELSEWHERE = {"images": "robot_sim.twin.gaussians.image_correction"}
 
 
 def register_correction(name: str, config: type) -> Callable[[CorrectionBuilder], CorrectionBuilder]:
@@ -102,8 +105,8 @@ def register_correction(name: str, config: type) -> Callable[[CorrectionBuilder]
 
 
 def correction_names() -> list[str]:
-    """Return the registered kinds, sorted."""
-    return sorted(_KINDS)
+    """Return the kinds there are, sorted."""
+    return sorted({*_KINDS, *_ELSEWHERE})
 
 
 def build_correction(values: Mapping[str, Any], *, where: str = "correction") -> Correction:
@@ -113,8 +116,10 @@ def build_correction(values: Mapping[str, Any], *, where: str = "correction") ->
         ConfigError: Unknown type or key, with the nearest match.
     """
     kind = values.get("type") if isinstance(values, Mapping) else None
+    if kind in _ELSEWHERE:
+        importlib.import_module(_ELSEWHERE[kind])
     if kind not in _KINDS:
-        raise ConfigError(f"{where}.type: {unknown_name('correction', kind, _KINDS)}")
+        raise ConfigError(f"{where}.type: {unknown_name('correction', kind, correction_names())}")
     config, builder = _KINDS[kind]
     rest = {key: value for key, value in values.items() if key != "type"}
     return builder(from_mapping(config, rest, where=where))
