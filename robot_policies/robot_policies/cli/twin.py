@@ -65,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     record.add_argument("--size", type=int, default=96, help="side of the scene's cameras' pictures [96]")
     record.add_argument("--output", type=Path, required=True, help="the episode store to write")
+    _add_policies(add)
+    view = add("view", _view, "open a cell, and a recording of it, in the rerun viewer")
+    view.add_argument("--log", type=Path, help="a recording to play")
+    view.add_argument("--save", type=Path, help="write this .rrd file instead of opening the viewer")
+    return parser
+
+
+def _add_policies(add: Any) -> None:
+    """The two commands that take trained policies."""
     for name, function, text in (
         ("eval", _eval, "rank policies in parallel futures of the twin"),
         ("run", _run, "let a policy act in the twin while the arm of a surrogate follows"),
@@ -82,10 +91,6 @@ def _parser() -> argparse.ArgumentParser:
         else:
             command.add_argument("--episodes", type=int, default=1, metavar="N")
             command.add_argument("--seed", type=int, help="first seed [the task's first held-out one]")
-    view = add("view", _view, "open a cell, and a recording of it, in the rerun viewer")
-    view.add_argument("--log", type=Path, help="a recording to play")
-    view.add_argument("--save", type=Path, help="write this .rrd file instead of opening the viewer")
-    return parser
 
 
 def _check(arguments: argparse.Namespace) -> int:
