@@ -300,10 +300,14 @@ def _offsets(name: str, offsets: Sequence[int]) -> Int64:
 
 
 def _gather_images(images: ImageSource, steps: Int64) -> NDArray[Any]:
-    """Frames (B, T_o, C, H, W) of `steps` (B, T_o); a frame wanted twice is decoded once."""
+    """Frames (B, T_o, C, H, W) of `steps` (B, T_o); a frame wanted twice is decoded once, unless it is raw."""
     unique, inverse = np.unique(steps, return_inverse=True)
-    frames = np.asarray(images.decode(unique))
-    gathered = frames[inverse.reshape(steps.shape)]
+    if len(unique) == steps.size or getattr(images, "encoding", "") == "raw":
+        frames = np.asarray(images.decode(steps.ravel()))
+        gathered = frames.reshape(*steps.shape, *frames.shape[1:])
+    else:
+        frames = np.asarray(images.decode(unique))
+        gathered = frames[inverse.reshape(steps.shape)]
     return np.moveaxis(gathered, -1, -3)
 
 

@@ -469,3 +469,37 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     other = write_example_store(tmp_path / "c.zarr", [4, 2], seed=1)
     assert one.fingerprint == same.fingerprint
     assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [("uint8", 3), ("uint16", 1)])
+@pytest.mark.parametrize("chunk_bytes", [1000, 1 << 20])
+def test_raw_frames_are_gathered_in_any_order(
+    dtype: str, channels: int, chunk_bytes: int, tmp_path: Path
+) -> None:
+    """Frames within a file, across files and wanted twice come as they were written; damage is told."""
+    name = "observation.images.top" if channels == 3 else "observation.depth.top"
+    features = example_features() | {name: Feature(dtype=dtype, shape=(7, 5, channels))}
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, np.iinfo(dtype).max, (30, 7, 5, channels)).astype(dtype)
+    with EpisodeStoreWriter(
+        tmp_path / "s.zarr",
+        features=features,
+        fps=10,
+        embodiment="",
+        image_encodings={name: "raw"},
+        image_chunk_bytes=chunk_bytes,
+    ) as writer:
+        (episode,) = example_episodes([30])
+        episode.images = {name: (encode_frame(frame, "raw") for frame in pixels)}
+        writer.add_episode(episode)
+        writer.publish()
+    images = EpisodeStore.open(tmp_path / "s.zarr").images(name)
+    wanted = random.integers(0, 30, 50)
+    np.testing.assert_array_equal(images.decode(wanted), pixels[wanted])
+    out = np.empty((3, 7, 5, channels), dtype)
+    assert images.decode([29, 0, 29], out=out) is out
+    np.testing.assert_array_equal(out, pixels[[29, 0, 29]])
+    with pytest.raises(IndexError, match="has 30 frames"):
+        images.decode([30])
+    with pytest.raises(DatasetError, match="sizes vary"):
+        images.decode([1], out=np.empty((1, 6, 5, channels), dtype))

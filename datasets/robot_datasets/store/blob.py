@@ -121,30 +121,30 @@ class LocalBlob:
 
     def __init__(self, directory: Path, *, chunk_bytes: int, size: int) -> None:
         self._directory = directory / "c"
-        self._chunk_bytes = chunk_bytes
+        self.chunk_bytes = chunk_bytes
         self.size = size
         self._maps: dict[int, memoryview] = {}  # in order of opening; each holds a file descriptor
 
     def check(self) -> None:
         """Raise `DatasetError` unless every chunk file is there in full length."""
-        for chunk in range(-(-self.size // self._chunk_bytes)):
+        for chunk in range(-(-self.size // self.chunk_bytes)):
             path = self._directory / str(chunk)
             found = path.stat().st_size if path.exists() else -1
-            if found != self._chunk_bytes:
+            if found != self.chunk_bytes:
                 state = "is missing" if found < 0 else f"has {found} bytes"
                 raise DatasetError(
-                    f"{path} {state}, expected {self._chunk_bytes} bytes; the store is damaged, copy it again"
+                    f"{path} {state}, expected {self.chunk_bytes} bytes; the store is damaged, copy it again"
                 )
 
     def read(self, start: int, stop: int) -> memoryview:
         """Return bytes [start, stop): a view without copying unless the range spans files."""
-        chunk, offset = divmod(start, self._chunk_bytes)
+        chunk, offset = divmod(start, self.chunk_bytes)
         length = stop - start
-        if offset + length <= self._chunk_bytes:
+        if offset + length <= self.chunk_bytes:
             return self._map(chunk)[offset : offset + length]
         parts = []
         while start < stop:
-            chunk, offset = divmod(start, self._chunk_bytes)
+            chunk, offset = divmod(start, self.chunk_bytes)
             piece = self._map(chunk)[offset : offset + stop - start]
             parts.append(piece)
             start += len(piece)
@@ -153,6 +153,13 @@ class LocalBlob:
     def read_many(self, starts: np.ndarray, stops: np.ndarray) -> list[memoryview]:
         """Return one view per range."""
         return [self.read(int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
+
+    def rows(self, chunk: int, n_bytes: int, start: int) -> np.ndarray:
+        """View a file as rows of `n_bytes`, (N, n_bytes) uint8, such that one begins at payload position `start`."""
+        view = self._map(chunk)
+        phase = (start - chunk * self.chunk_bytes) % n_bytes
+        count = (len(view) - phase) // n_bytes
+        return np.frombuffer(view, np.uint8, count * n_bytes, phase).reshape(count, n_bytes)
 
     def _map(self, chunk: int) -> memoryview:
         view = self._maps.get(chunk)

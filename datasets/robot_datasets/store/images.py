@@ -61,6 +61,8 @@ class ImageColumn:
         Raises:
             DatasetError: A frame is damaged, or the frames differ in size.
         """
+        if self.encoding == "raw" and isinstance(self._blob, LocalBlob) and len(indices):
+            return self._gather_raw(np.asarray(indices, dtype=np.int64), self._blob, out)
         frames = self.encoded_many(indices)
         if out is None:
             height, width = self._size_of(frames)
@@ -70,6 +72,43 @@ class ImageColumn:
                 decode_as(frame, self.feature, self.encoding, out=out[position])
             except DatasetError as error:
                 raise DatasetError(f"{self.name}, step {int(indices[position])}: {error}") from error
+        return out
+
+    def _gather_raw(self, steps: np.ndarray, blob: LocalBlob, out: np.ndarray | None) -> np.ndarray:
+        """Copy frames of raw pixels, file by file: all are of one size, so those of a file are rows of one array."""
+        if steps.min() < 0 or steps.max() >= len(self):
+            raise IndexError(f"{self.name} has {len(self)} frames, got indices {steps.min()}..{steps.max()}")
+        dtype = np.dtype(self.feature.dtype).newbyteorder("<")
+        size = dtype.itemsize * int(np.prod(self.feature.shape))
+        starts = self.offsets[steps]
+        if (self.offsets[steps + 1] - starts != size).any():
+            raise DatasetError(
+                f"{self.name}: raw frames differ from {size} bytes; the store is damaged, copy it again"
+            )
+        if out is None:
+            out = np.empty((len(steps), *self.feature.shape), dtype=self.feature.dtype)
+        elif out.shape[1:] != self.feature.shape or out.dtype != self.feature.dtype:
+            raise DatasetError(
+                f"{self.name} has frames {self.feature.shape}, expected {out.shape[1:]}; sizes vary"
+            )
+        files = starts // blob.chunk_bytes
+        whole = files == (starts + size - 1) // blob.chunk_bytes
+        for file in np.unique(files[whole]).tolist():
+            chosen = np.flatnonzero(whole & (files == file))
+            rows = blob.rows(file, size, int(starts[chosen[0]])).view(dtype)
+            places = (starts[chosen] - file * blob.chunk_bytes) // size
+            if places.max() >= len(rows):
+                raise DatasetError(
+                    f"{self.name}: file {file} of its frames is truncated; copy the store again"
+                )
+            frames = rows.reshape(len(rows), *self.feature.shape)
+            if len(chosen) == len(steps):
+                return np.take(frames, places, axis=0, out=out, mode="clip")  # clip copies without a buffer
+            out[chosen] = frames[places]
+        for place in np.flatnonzero(~whole).tolist():  # across two files
+            decode_as(
+                blob.read(int(starts[place]), int(starts[place]) + size), self.feature, "raw", out=out[place]
+            )
         return out
 
     def _size_of(self, frames: Sequence[BytesLike]) -> tuple[int, int]:
