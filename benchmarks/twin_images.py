@@ -136,7 +136,8 @@ def measured(cell: Cell, messages: Messages, truth: np.ndarray, method: str) -> 
     body = {"block": body_from_model(cell_task(cell).visual_model, "block", spacing=SPACING)}
     reader = ImagePoses(cell, body) if "images" in method else None
     forces = ImageForceCorrection(ImageForceConfig(spacing=SPACING)) if method == "Gaussian forces" else None
-    pull: Correction = forces or build_correction({"type": "none" if method == "none" else "force"})
+    kind = "none" if method == "none" else "force"
+    pull: Correction = build_correction({"type": kind}) if forces is None else forces
     twin = Twin(cell, corrections=[pull])
     place, turn, spent, found = [], [], [], 0
     upcoming, known = 0, False
@@ -161,9 +162,10 @@ def measured(cell: Cell, messages: Messages, truth: np.ndarray, method: str) -> 
             position, quaternion = twin.world.pose("block")
             place.append(float(np.linalg.norm(row[1:3] - position[:2])))
             turn.append(abs(float(rotation_between(quaternion, row[4:8])[2])))
-    for part in (reader, forces):
-        if part is not None:
-            part.close()
+    if reader is not None:
+        reader.close()
+    if isinstance(forces, ImageForceCorrection):
+        forces.close()
     figures = {
         "place_mean": np.mean(place),
         "place_p95": np.quantile(place, 0.95),

@@ -27,7 +27,8 @@ from robot_sim.twin.gaussians.cloud import GaussianBody, load_bodies
 from robot_sim.twin.gaussians.image_poses import CellPictures, ImageConfig
 from robot_sim.twin.gaussians.moving_picture import Solid
 from robot_sim.twin.gaussians.photometric import View, around
-from robot_sim.twin.gaussians.renderer import Renderer, Splats, build_renderer
+from robot_sim.twin.gaussians.renderer import Renderer, Splats
+from robot_sim.twin.gaussians.renderers import build_renderer
 from robot_sim.twin.gaussians.sampling import body_from_model
 from robot_sim.twin.geometry import rotated
 from robot_sim.twin.history import PoseHistory

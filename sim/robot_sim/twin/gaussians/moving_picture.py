@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def _compiled(function: F) -> F:
-    return numba.njit(cache=True)(function)
+    return cast(F, numba.njit(cache=True)(function))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ def _project(
 
 @_compiled
 def _box(
-    centre: np.ndarray, covariance: np.ndarray, opacity: float, size: tuple[int, int]
+    centre: np.ndarray, covariance: np.ndarray, opacity: Any, size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     """First and last row and column that a Gaussian may reach."""
     spread = 2.0 * math.log(opacity / FAINTEST)
@@ -188,7 +188,7 @@ def _box(
 
 @_compiled
 def _at(
-    row: int, column: int, centre: np.ndarray, covariance: np.ndarray, opacity: float
+    row: int, column: int, centre: np.ndarray, covariance: np.ndarray, opacity: Any
 ) -> tuple[float, float, float]:
     """Opacity at a pixel, and S^-1 (p - m)."""
     xx, xy, yy = covariance

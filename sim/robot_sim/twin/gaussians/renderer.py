@@ -26,7 +26,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from robot_datasets.errors import UserError, unknown_name
+from robot_datasets.errors import UserError
 from robot_sim.twin.gaussians.camera import Pinhole
 from robot_sim.twin.gaussians.cloud import GaussianBody
 
@@ -103,21 +103,6 @@ class Renderer(Protocol):
             background: (3,) or (H, W, 3) colours behind everything.
         """
         ...
-
-
-def build_renderer(name: str) -> Renderer:
-    """Return the renderer of this name: ``torch``, or ``gsplat`` on a CUDA device.
-
-    Raises:
-        RendererError: An unknown name; or gsplat is asked for and not there. There is no fallback.
-    """
-    if name == "torch":
-        return render
-    if name == "gsplat":
-        from robot_sim.twin.gaussians.gsplat_renderer import GsplatRenderer
-
-        return GsplatRenderer()
-    raise RendererError(unknown_name("renderer", name, ("torch", "gsplat")))
 
 
 def rotation_matrices(quaternions: torch.Tensor) -> torch.Tensor:

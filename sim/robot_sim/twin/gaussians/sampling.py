@@ -57,9 +57,9 @@ def body_from_model(model: Any, body: str, *, spacing: float, shaded: bool = Tru
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     parts = []
-    for geom in np.flatnonzero(model.geom_bodyid == index):
+    for geom in np.flatnonzero(model.geom_bodyid == index).tolist():
         if int(model.geom_group[geom]) in VISIBLE_GROUPS and _colour(model, geom)[3] > 0:
-            parts.append(_geom(model, data, int(geom), spacing, shaded))
+            parts.append(_geom(model, data, geom, spacing, shaded))
     if not parts:
         raise GaussianError(f"body '{body}' shows nothing: no geom in groups 0 to 2 with a colour")
     return joined(parts)

@@ -16,10 +16,10 @@ from robot_sim.twin.gaussians.renderer import (
     RendererError,
     Splats,
     background_tensor,
-    build_renderer,
     render,
     rotation_matrices,
 )
+from robot_sim.twin.gaussians.renderers import build_renderer
 
 AHEAD = Pinhole(
     width=16, height=16, fx=20.0, fy=24.0, cx=8.0, cy=7.5, rotation=np.eye(3), translation=np.zeros(3)
