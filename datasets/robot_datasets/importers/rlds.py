@@ -110,18 +110,17 @@ class Rlds(Importer):
         warnings += odd
         declared = {name: STEPS + key for key, name in _RECORDED.items() if STEPS + key in keys}
         recorded = {name: key for name, key in declared.items() if keys[key].kind == "numbers"}
-        warnings += [
-            f"{key} is declared as {keys[key].dtype or 'something else'}, expected numbers; left out"
-            for name, key in declared.items()
-            if name not in recorded
-        ]
         features = columns.features(lambda key: int(np.prod(keys[STEPS + key].shape)))
         for name, key in recorded.items():
             features[name] = Feature(dtype=keys[key].stored_dtype, shape=(1,))
         instruction = _instruction_key(options["instruction"], keys)
         _check_success(options["success"], keys)
         used = used_keys(columns, cameras) | {instruction, *recorded.values()}
-        warnings += [*_unstorable(keys, used), *_undeclared(keys, _some_examples(root, records.refs, 3))]
+        warnings += [
+            *_no_numbers(keys, declared),
+            *_unstorable(keys, used),
+            *_undeclared(keys, _some_examples(root, records.refs, 3)),
+        ]
         for warning in warnings:
             _LOG.warning("%s: %s", path.name, warning)
         fps = positive_rate(options["fps"] or str(schema.fps or ""), path)
@@ -292,6 +291,15 @@ def _require(columns: SchemaColumns, keys: Mapping[str, RecordKey]) -> None:
                     f"{unknown_name('key', part.source, numbers)}; choose another with --option schema=NAME, "
                     f"or schema={GENERIC}"
                 )
+
+
+def _no_numbers(keys: Mapping[str, RecordKey], declared: Mapping[str, str]) -> list[str]:
+    """Say which of the columns that are kept under a name of ours are declared as something else."""
+    return [
+        f"{key} is declared as {keys[key].dtype or 'something else'}, expected numbers; left out"
+        for key in declared.values()
+        if keys[key].kind != "numbers"
+    ]
 
 
 def _unstorable(keys: Mapping[str, RecordKey], used: set[str]) -> list[str]:
