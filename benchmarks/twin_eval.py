@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--cell", type=Path, default=Path("results/calibrated.yaml"))
     parser.add_argument("--out", type=Path, default=Path("results/twin_eval.jsonl"))
     parser.add_argument("--table", type=Path, help="write the tables into this page")
-    parser.add_argument("--plot", type=Path, help="write the plot of success rates here")
+    parser.add_argument("--plot", type=Path, help="write the plot of rewards here")
     arguments = parser.parse_args()
     if arguments.starts:
         run(arguments)
@@ -163,8 +163,9 @@ def main() -> None:
     if arguments.plot:
         plot_agreement(
             arguments.plot,
-            {world: compared(rows, world, "success") for world in WORLDS[1:]},
+            {world: compared(rows, world, "reward") for world in WORLDS[1:]},
             reference="surrogate",
+            what="best coverage reward",
         )
 
 
