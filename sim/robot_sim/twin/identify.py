@@ -21,7 +21,7 @@ from robot_sim.twin.segments import Segment, cut, yaw_of
 
 NAMES: tuple[str, ...] = ("friction", "mass", "stiffness", "command_latency")
 _ROBUST = 3.0  # residuals are bounded here, smoothly, in units of the noise
-_STEPS = np.array([0.15, 0.15, 0.05, 0.01])  # of the finite differences: logarithms, and s; contacts are noisy
+_STEPS = np.array([0.05, 0.05, 0.05, 0.01])  # of the finite differences: logarithms of factors, and s
 _DAMPING = (0.0, 0.03, 0.3, 3.0)
 
 
