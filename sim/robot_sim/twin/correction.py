@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -87,15 +87,16 @@ class Correction(Protocol):
 
 
 CorrectionBuilder = Callable[[Any], Correction]
+Builder = TypeVar("Builder", bound=CorrectionBuilder)
 _KINDS: dict[str, tuple[type, CorrectionBuilder]] = {}
 # Kinds that are registered by a module of their own, loaded when asked for: they need torch.
 _ELSEWHERE = {"images": "robot_sim.twin.gaussians.image_correction"}
 
 
-def register_correction(name: str, config: type) -> Callable[[CorrectionBuilder], CorrectionBuilder]:
+def register_correction(name: str, config: type) -> Callable[[Builder], Builder]:
     """Register ``builder(config) -> Correction`` for ``{"type": name, ...fields of config}``."""
 
-    def decorator(builder: CorrectionBuilder) -> CorrectionBuilder:
+    def decorator(builder: Builder) -> Builder:
         if name in _KINDS:
             raise ValueError(f"correction '{name}' is registered twice")
         _KINDS[name] = (config, builder)
