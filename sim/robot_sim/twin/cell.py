@@ -92,7 +92,12 @@ class ObjectCell:
 
     def __post_init__(self) -> None:
         for name in ("mass", "friction", "lost_position", "lost_angle"):
-            _require(getattr(self, name) > 0, f"object {name}", getattr(self, name), "above 0")
+            _require(
+                0 < getattr(self, name) < math.inf,
+                f"object {name}",
+                getattr(self, name),
+                "a finite number above 0",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,12 @@ class CameraCell:
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "fx", "fy"):
-            _require(getattr(self, name) > 0, f"camera {name}", getattr(self, name), "above 0")
+            _require(
+                0 < getattr(self, name) < math.inf,
+                f"camera {name}",
+                getattr(self, name),
+                "a finite number above 0",
+            )
         if len(self.position) != 3 or len(self.quaternion) != 4:
             raise ConfigError("camera: position needs three numbers, quaternion four (wxyz)")
         length = math.sqrt(sum(part * part for part in self.quaternion))

@@ -32,7 +32,19 @@ def test_the_shipped_cells_build():
     [
         ((), "frictoin", 1.0, "unknown key 'frictoin'"),
         (("objects", "block"), "frictions", 1.0, "did you mean 'friction'"),
-        (("objects", "block"), "mass", -1.0, "mass: got -1.0, expected above 0"),
+        (("objects", "block"), "mass", -1.0, "mass: got -1.0, expected a finite number above 0"),
+        (
+            ("objects", "block"),
+            "friction",
+            float("inf"),
+            "friction: got inf, expected a finite number above 0",
+        ),
+        (
+            ("objects", "block"),
+            "friction",
+            float("nan"),
+            "friction: got nan, expected a finite number above 0",
+        ),
         (("objects", "block"), "motion", "flat", "unknown value 'flat'"),
         (("rates",), "physics", 250.0, "a multiple of rates.twin"),
         (("latency",), "objects", 3.0, "0 to 1 s"),
