@@ -12,11 +12,10 @@ import numpy as np
 
 from robot_datasets.errors import DatasetError
 from robot_datasets.store.layout import column_chunks
+from robot_datasets.store.zarr_files import ZarrFiles
 
 if TYPE_CHECKING:
     import zarr
-
-_ZSTD_LEVEL = 3
 
 
 def require_zarr() -> None:
@@ -33,18 +32,18 @@ def require_zarr() -> None:
 
 
 def write_column(
-    group: zarr.Group, path: str, values: np.ndarray, *, attributes: dict[str, Any] | None = None
+    files: ZarrFiles, path: str, values: np.ndarray, *, attributes: dict[str, Any] | None = None
 ) -> None:
     """Write `values` (T, ...) as one array, see `write_pieces`."""
 
     def pieces(n_rows: int) -> Iterator[np.ndarray]:
         return (values[start : start + n_rows] for start in range(0, len(values), n_rows))
 
-    write_pieces(group, path, pieces, shape=values.shape, dtype=values.dtype, attributes=attributes)
+    write_pieces(files, path, pieces, shape=values.shape, dtype=values.dtype, attributes=attributes)
 
 
 def write_pieces(
-    group: zarr.Group,
+    files: ZarrFiles,
     path: str,
     pieces: Callable[[int], Iterable[np.ndarray]],
     *,
@@ -52,37 +51,20 @@ def write_pieces(
     dtype: np.dtype,
     attributes: dict[str, Any] | None = None,
 ) -> None:
-    """Write one sharded, zstd-compressed array, of which no more than a shard is in memory.
-
-    zstd in one thread gives the same bytes every time; blosc with threads does not.
+    """Write one sharded, zstd-compressed array, of which no more than a shard or two are in memory.
 
     Args:
-        group: Group of the array.
-        path: Its path below the group.
-        pieces: Given a number of rows, yields the values in pieces of so many.
+        files: Where to write.
+        path: Path of the array.
+        pieces: Given a number of rows, yields the values in pieces of about so many.
         shape: (T, ...).
         dtype: Type of the values.
         attributes: Attributes of the array.
     """
-    from zarr.codecs import ZstdCodec
-
-    keep_zeros: Any = {"write_empty_chunks": True}
     chunk, shard = column_chunks(shape[0], dtype.itemsize * int(np.prod(shape[1:])))
-    target = group.create_array(
-        path,
-        shape=shape,
-        dtype=dtype,
-        chunks=(chunk, *(max(1, n) for n in shape[1:])),
-        shards=(shard, *(max(1, n) for n in shape[1:])),
-        compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
-        fill_value=False if dtype == np.bool_ else 0,
-        attributes=attributes,
-        config=keep_zeros,  # a chunk file that is missing means damage, never zeros
+    files.sharded_array(
+        path, pieces(shard), shape=shape, dtype=dtype, chunk=chunk, shard=shard, attributes=attributes
     )
-    start = 0
-    for piece in pieces(shard):
-        target[start : start + len(piece)] = piece
-        start += len(piece)
 
 
 class TextColumn:
@@ -99,10 +81,10 @@ class TextColumn:
         self._bytes += text.encode()
         self._ends.append(len(self._bytes))
 
-    def write(self, group: zarr.Group, path: str) -> None:
+    def write(self, files: ZarrFiles, path: str) -> None:
         """Write both arrays."""
-        write_column(group, f"{path}/bytes", np.frombuffer(self._bytes, dtype=np.uint8))
-        write_column(group, f"{path}/offsets", np.fromiter(self._ends, np.int64))
+        write_column(files, f"{path}/bytes", np.frombuffer(self._bytes, dtype=np.uint8))
+        write_column(files, f"{path}/offsets", np.fromiter(self._ends, np.int64))
 
 
 def split_text(data: bytes, offsets: np.ndarray) -> list[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from robot_datasets.store import layout
 from robot_datasets.store.arrays import TextColumn, write_column
-
-if TYPE_CHECKING:
-    import zarr
+from robot_datasets.store.zarr_files import ZarrFiles
 
 _SUCCESS_CODE = {None: -1, False: 0, True: 1}
 
@@ -39,11 +37,11 @@ class EpisodeTable:
             else:
                 self._add(event)
 
-    def write(self, root: zarr.Group) -> None:
+    def write(self, files: ZarrFiles) -> None:
         """Write all arrays below ``meta`` but the statistics."""
         ends = np.cumsum(np.fromiter(self.n_steps, np.int64))
-        write_column(root, layout.EPISODE_ENDS, ends)
-        TextColumn(self._tasks).write(root, layout.TASKS)
+        write_column(files, layout.EPISODE_ENDS, ends)
+        TextColumn(self._tasks).write(files, layout.TASKS)
         columns = {
             "task_index": np.fromiter(self._task_index, np.int64),
             "success": np.fromiter(self._success, np.int8),
@@ -51,10 +49,10 @@ class EpisodeTable:
             "checksum": np.frombuffer(self._checksum, dtype=np.uint8).reshape(len(self.n_steps), -1),
         }
         for name, column in columns.items():
-            write_column(root, f"{layout.EPISODES}/{name}", column)
+            write_column(files, f"{layout.EPISODES}/{name}", column)
         for name, column in self._segments.items():
-            write_column(root, f"{layout.SEGMENTS}/{name}", np.fromiter(column, np.int64))
-        write_column(root, f"{layout.WARNINGS}/episode", np.fromiter(self._warned, np.int64))
+            write_column(files, f"{layout.SEGMENTS}/{name}", np.fromiter(column, np.int64))
+        write_column(files, f"{layout.WARNINGS}/episode", np.fromiter(self._warned, np.int64))
         for path, name in (
             (f"{layout.EPISODES}/source_id", "source_id"),
             (f"{layout.EPISODES}/split", "split"),
@@ -64,7 +62,7 @@ class EpisodeTable:
             (f"{layout.QUARANTINE}/reason", "reason"),
             (f"{layout.WARNINGS}/text", "warning"),
         ):
-            self._texts[name].write(root, path)
+            self._texts[name].write(files, path)
 
     def _add(self, event: Mapping[str, Any]) -> None:
         number = len(self.n_steps)

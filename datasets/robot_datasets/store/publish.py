@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +17,8 @@ from robot_datasets.store.episode_table import EpisodeTable
 from robot_datasets.store.layout import StoreSpec
 from robot_datasets.store.rows import RowSpool
 from robot_datasets.store.staging import Staging, sync_tree
+from robot_datasets.store.zarr_files import ZarrFiles
 from robot_datasets.streamed_statistics import statistics_of_pieces
-
-if TYPE_CHECKING:
-    import zarr
 
 _PIECE_ROWS = 1 << 14
 _AT_ONCE_BYTES = 16 << 20
@@ -38,18 +36,16 @@ def publish_store(
 
     Repeatable: what an interrupted attempt left is removed first. Columns pass through memory a shard at a time.
     """
-    import zarr
-
     table = EpisodeTable(events)
     _remove_all_but_payload(staging.store)
-    root = zarr.create_group(str(staging.store), zarr_format=3, attributes=spec.to_attributes())
-    table.write(root)
-    columns = _Columns(root, rows, np.fromiter(table.n_steps, np.int64))
+    files = ZarrFiles(staging.store, spec.to_attributes())
+    table.write(files)
+    columns = _Columns(files, rows, np.fromiter(table.n_steps, np.int64))
     for name in spec.low_dim:
         columns.copy(("data", name), layout.column_path(name))
         columns.write_statistics(name, columns.statistics(name))
     for name in spec.image_features:
-        _write_image_arrays(root, name, columns, blobs[name])
+        _write_image_arrays(files, name, columns, blobs[name])
         columns.copy(("histogram", name), f"{layout.stats_path(name)}/histogram")
         columns.write_statistics(name, columns.pixel_statistics(name, spec.features[name].dtype))
     sync_tree(staging.store)
@@ -59,8 +55,8 @@ def publish_store(
 class _Columns:
     """Carries columns from the spool into the store."""
 
-    def __init__(self, root: zarr.Group, rows: RowSpool, lengths: np.ndarray) -> None:
-        self.root, self.lengths = root, lengths
+    def __init__(self, files: ZarrFiles, rows: RowSpool, lengths: np.ndarray) -> None:
+        self.files, self.lengths = files, lengths
         self._rows = rows
 
     def pieces(self, key: tuple[str, str], n_rows: int = _PIECE_ROWS) -> Iterator[np.ndarray]:
@@ -70,13 +66,13 @@ class _Columns:
         block = self._rows.block(key)
         shape = (self._rows.n_rows(key, self.lengths), *block.shape)
         pieces = partial(self.pieces, key)
-        write_pieces(self.root, path, pieces, shape=shape, dtype=block.dtype, attributes=attributes)
+        write_pieces(self.files, path, pieces, shape=shape, dtype=block.dtype, attributes=attributes)
 
     def write_statistics(self, name: str, total: FeatureStats) -> None:
         attributes = {"statistics": list(STATISTICS)}
         path = layout.stats_path(name)
         self.copy(("stats", name), f"{path}/episodes", attributes)
-        write_column(self.root, f"{path}/total", total.to_array(), attributes=attributes)
+        write_column(self.files, f"{path}/total", total.to_array(), attributes=attributes)
 
     def statistics(self, name: str) -> FeatureStats:
         key = ("data", name)
@@ -90,7 +86,7 @@ class _Columns:
         return merge_pixels(self._rows.column(("stats", name), self.lengths), np.asarray(total)[None], dtype)
 
 
-def _write_image_arrays(root: zarr.Group, name: str, columns: _Columns, blob: BlobWriter) -> None:
+def _write_image_arrays(files: ZarrFiles, name: str, columns: _Columns, blob: BlobWriter) -> None:
     path = layout.image_path(name)
 
     def offsets(n_rows: int) -> Iterator[np.ndarray]:
@@ -103,15 +99,9 @@ def _write_image_arrays(root: zarr.Group, name: str, columns: _Columns, blob: Bl
         yield np.array([end])
 
     shape = (int(columns.lengths.sum()) + 1,)
-    write_pieces(root, f"{path}/offsets", offsets, shape=shape, dtype=np.dtype(np.int64))
-    root.create_array(
-        f"{path}/bytes",
-        shape=(blob.size,),
-        dtype=np.uint8,
-        chunks=(blob.finish(),),
-        compressors=None,
-        fill_value=0,
-    )
+    write_pieces(files, f"{path}/offsets", offsets, shape=shape, dtype=np.dtype(np.int64))
+    n_bytes = blob.size
+    files.plain_array(f"{path}/bytes", shape=(n_bytes,), dtype=np.dtype(np.uint8), chunk=blob.finish())
 
 
 def _remove_all_but_payload(store: Path) -> None:

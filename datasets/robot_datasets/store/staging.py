@@ -13,7 +13,7 @@ from robot_datasets.errors import DatasetError
 from robot_datasets.store.journal import Journal
 from robot_datasets.store.layout import ATTRIBUTE_KEY
 
-_SYNC_THREADS = 32
+_SYNC_THREADS = 8
 
 
 class Staging:
