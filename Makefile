@@ -18,6 +18,8 @@ DEMO ?= runs/lift_demo
 DEMO_EPISODES ?= 100
 EVAL_EPISODES ?= 50
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Some containers forbid Python to keep compiled modules; every command and test process would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help:  ## show this list

@@ -238,20 +238,20 @@ class PolicyTests:
         assert not without, f"no gradient: {without}"
 
     def test_loss_decreases_on_one_batch(self) -> None:
-        """Sixty steps on one batch, whose actions repeat what is observed, lower the loss by a fifth at least."""
+        """Within sixty steps on one batch, whose actions repeat what is observed, the loss falls by a fifth."""
         policy = self.make().train()
         batch = example_batch(policy.spec, 16)
         observed = batch[STATE][:, -1:, : policy.spec.action_dim]
         batch[ACTION] = observed.repeat(1, policy.spec.horizon, 1)
         optimiser = torch.optim.AdamW(policy.parameter_groups(0.0), lr=3e-3)
-        losses = []
-        for _ in range(60):
+        losses: list[float] = []
+        while len(losses) < 20 or np.mean(losses[-10:]) >= 0.8 * np.mean(losses[:10]):
+            assert len(losses) < 60, f"from {np.mean(losses[:10]):.4g} to {np.mean(losses[-10:]):.4g} only"
             loss = policy.compute_loss(batch).loss
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses.append(float(loss.detach()))
-        assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
     def test_weights_round_trip_with_the_normaliser(self) -> None:
         """A policy built without statistics and given another's weights predicts the same."""

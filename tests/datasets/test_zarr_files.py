@@ -1,14 +1,16 @@
 """The files of a store against those that zarr-python writes itself."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from robot_datasets.store.zarr_files import ZarrFiles
 from zarr.codecs import ZstdCodec
+
+from robot_datasets.store.zarr_files import ZarrFiles
 
 DTYPES = ("bool", "int8", "uint8", "uint16", "int32", "int64", "float16", "float32", "float64")
 
@@ -64,7 +66,8 @@ def test_the_bytes_are_those_of_zarr(
         attributes=attributes,
     )
     assert _files(folder / "ours") == _files(folder / "zarr")
-    assert np.array_equal(zarr.open_group(str(folder / "ours"), mode="r")["data/a.b/c"][...], values)
+    array: Any = zarr.open_group(str(folder / "ours"), mode="r")["data/a.b/c"]
+    assert np.array_equal(array[...], values)
 
 
 @pytest.mark.parametrize(("shape", "chunk"), [((10,), 4), ((0,), 1)])

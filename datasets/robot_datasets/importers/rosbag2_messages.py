@@ -110,42 +110,48 @@ class MessageTypes:
 
     def _from_definition(self, topic: str) -> Any:
         """Make a store of a topic's type; fall back on ROS 2's own definition if the stored one is unreadable."""
-        from rosbags.typesys import get_types_from_idl, get_types_from_msg
-        from rosbags.typesys.store import Typestore
-
         described = self._topics[topic]
         try:
-            if described.encoding == "ros2idl":
-                types: Any = get_types_from_idl(described.definition)
-            else:
-                types = get_types_from_msg(described.definition, described.type)
-            store = Typestore(max_sequence_length=_MAX_SEQUENCE)
-            store.register(self._checked(types))
+            return _compiled(described.type, described.encoding, described.definition)
         except (*self._damage, RecursionError) as error:
             if described.type in self._known.fielddefs:
                 return self._known
             raise BagError(
                 f"{topic}: the definition of {described.type} in the bag is unreadable: {error}"
             ) from error
-        return store
 
-    def _checked(self, types: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of types and of what they refer to; constants are dropped.
 
-        rosbags turns definitions into code. So every name in them has to be a mere name.
-        """
-        checked: dict[str, Any] = {}
-        waiting = list(types)
-        while waiting:
-            name = waiting.pop()
-            if name in checked:
-                continue
-            fields = (types[name] if name in types else self._known.fielddefs[name])[1]
-            if not _TYPE_NAME.match(name) or not all(_FIELD_NAME.match(field) for field, _ in fields):
-                raise ValueError(f"{name!r} has names that are none")
-            checked[name] = ([], fields)
-            waiting += [inner for _, description in fields for inner in _referred(description)]
-        return checked
+@lru_cache(maxsize=256)
+def _compiled(kind: str, encoding: str, definition: str) -> Any:
+    """Make a store of one type and what it refers to; the bags of a recording repeat their definitions."""
+    from rosbags.typesys import get_types_from_idl, get_types_from_msg
+    from rosbags.typesys.store import Typestore
+
+    types: Any = (
+        get_types_from_idl(definition) if encoding == "ros2idl" else get_types_from_msg(definition, kind)
+    )
+    store = Typestore(max_sequence_length=_MAX_SEQUENCE)
+    store.register(_checked(types))
+    return store
+
+
+def _checked(types: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of types and of what they refer to; constants are dropped.
+
+    rosbags turns definitions into code. So every name in them has to be a mere name.
+    """
+    checked: dict[str, Any] = {}
+    waiting = list(types)
+    while waiting:
+        name = waiting.pop()
+        if name in checked:
+            continue
+        fields = (types[name] if name in types else known_types().fielddefs[name])[1]
+        if not _TYPE_NAME.match(name) or not all(_FIELD_NAME.match(field) for field, _ in fields):
+            raise ValueError(f"{name!r} has names that are none")
+        checked[name] = ([], fields)
+        waiting += [inner for _, description in fields for inner in _referred(description)]
+    return checked
 
 
 def numbers(message: Any, field: str, topic: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -6,16 +6,13 @@ import itertools
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from robot_datasets.errors import DatasetError
 from robot_datasets.store.layout import column_chunks
 from robot_datasets.store.zarr_files import ZarrFiles
-
-if TYPE_CHECKING:
-    import zarr
 
 
 def require_zarr() -> None:
@@ -93,18 +90,17 @@ def split_text(data: bytes, offsets: np.ndarray) -> list[str]:
     return [data[a:b].decode() for a, b in itertools.pairwise(ends)]
 
 
-def read_array(group: zarr.Group, path: str) -> np.ndarray:
-    """Read a whole array into RAM, read-only.
+def read_array(array: Any) -> np.ndarray:
+    """Read a whole zarr array into RAM, read-only.
 
     Raises:
         DatasetError: A chunk is damaged.
     """
-    array: Any = group[path]
     try:
         values = np.asarray(array[...])
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         raise DatasetError(
-            f"{path} cannot be read ({error}); the store is damaged, copy or convert it again"
+            f"{array.path} cannot be read ({error}); the store is damaged, copy or convert it again"
         ) from error
     values.flags.writeable = False
     return values

@@ -220,11 +220,12 @@ class EpisodeStore:
 
     def read_array(self, path: str) -> np.ndarray:
         """Read any array of the store whole, read-only; for parts that have no accessor of their own."""
-        keys = [f"{path}/{key}" for key in chunk_keys(self._array(path))]
+        array = self._array(path)
+        keys = [f"{path}/{key}" for key in chunk_keys(array)]
         for missing in self._location.missing(keys)[:1]:
             raise DatasetError(f"{self.path} lacks {missing}; the store is damaged, copy or convert it again")
         try:
-            return read_array(self._group, path)
+            return read_array(array)
         except DatasetError as error:
             raise DatasetError(f"{self.path}: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -170,10 +171,21 @@ def sync_path(path: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Wait until the disk has every file and directory below `root`.
+    """Wait until the disk has every file and directory below `root`."""
+    if _sync_file_system(root):
+        return
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # requests that wait together are committed in one go
+        list(pool.map(sync_path, [root, *root.rglob("*")]))
 
-    Many at once, because a journalling file system commits requests that wait together in one go.
-    """
-    paths = [root, *root.rglob("*")]
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(sync_path, paths))
+
+def _sync_file_system(path: Path) -> bool:
+    """Write out the whole file system of `path`, far cheaper than file by file; False if impossible."""
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (AttributeError, OSError):  # Linux alone has it
+        return False
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return syncfs(descriptor) == 0  # otherwise the files say themselves what is wrong
+    finally:
+        os.close(descriptor)
