@@ -18,6 +18,7 @@ DTYPES = ("bool", "int8", "uint8", "uint16", "int32", "int64", "float16", "float
 def _by_zarr(root: Path, path: str, values: np.ndarray, chunk: int, shard: int, attributes: dict) -> None:
     group = zarr.create_group(str(root), zarr_format=3, attributes={"ä": 1, "b": [1.5, None]})
     rest = tuple(max(1, n) for n in values.shape[1:])
+    keep_zeros: Any = {"write_empty_chunks": True}
     array = group.create_array(
         path,
         shape=values.shape,
@@ -27,7 +28,7 @@ def _by_zarr(root: Path, path: str, values: np.ndarray, chunk: int, shard: int, 
         compressors=ZstdCodec(level=3, checksum=True),
         fill_value=False if values.dtype == np.bool_ else 0,
         attributes=attributes,
-        config={"write_empty_chunks": True},
+        config=keep_zeros,
     )
     for start in range(0, len(values), shard):
         array[start : start + shard] = values[start : start + shard]
