@@ -38,7 +38,7 @@ demo: probe $(STAMP)  ## demonstrations -> training -> 50 held-out episodes -> r
 
 .PHONY: test
 test: probe lint  ## ruff, pyright and the test suite
-	$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: $(STAMP)  ## ruff (lint and format) and pyright

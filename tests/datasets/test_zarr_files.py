@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
-from robot_datasets.store.zarr_files import ZarrFiles
+from robot_datasets.store.zarr_files import ZarrFiles, read_sharded
 
 DTYPES = ("bool", "int8", "uint8", "uint16", "int32", "int64", "float16", "float32", "float64")
 
@@ -69,6 +69,10 @@ def test_the_bytes_are_those_of_zarr(
     assert _files(folder / "ours") == _files(folder / "zarr")
     array: Any = zarr.open_group(str(folder / "ours"), mode="r")["data/a.b/c"]
     assert np.array_equal(array[...], values)
+    found = read_sharded(folder / "ours/data/a.b/c")
+    assert found is not None
+    assert found.dtype == values.dtype
+    np.testing.assert_array_equal(found, values)
 
 
 @pytest.mark.parametrize(("shape", "chunk"), [((10,), 4), ((0,), 1)])
@@ -91,3 +95,31 @@ def test_a_chunk_that_is_missing_in_a_full_shard_is_never_written(tmp_path):
     )
     index = np.frombuffer((tmp_path / "a/c/0").read_bytes()[-68:-4], dtype="<u8").reshape(4, 2)
     assert (index < 1 << 20).all()
+
+
+@given(place=st.integers(0, 10_000), bit=st.integers(0, 7), cut=st.booleans())
+def test_a_damaged_shard_is_never_taken_for_a_sound_one(tmp_path_factory, place, bit, cut):
+    """A flipped bit or a missing end is left to zarr; a bit that zstd has no use for changes nothing."""
+    folder = tmp_path_factory.mktemp("stores")
+    values = np.random.default_rng(0).normal(size=(20, 3))
+    ZarrFiles(folder, {}).sharded_array(
+        "a", [values], shape=values.shape, dtype=values.dtype, chunk=4, shard=12
+    )
+    file = folder / "a/c/0/0"
+    data = bytearray(file.read_bytes())
+    if cut:
+        del data[place % len(data) :]
+    else:
+        data[place % len(data)] ^= 1 << bit
+    file.write_bytes(data)
+    found = read_sharded(folder / "a")
+    assert found is None or (not cut and np.array_equal(found, values))
+
+
+def test_an_array_of_another_program_is_left_to_zarr(tmp_path):
+    """Other codecs, a chunk that is not there, no array at all."""
+    group = zarr.create_group(str(tmp_path), zarr_format=3)
+    group.create_array("plain", data=np.arange(5))
+    _by_zarr(tmp_path / "holes", "a", np.zeros((8, 2)), 2, 4, {})
+    (tmp_path / "holes/a/c/1/0").unlink()
+    assert [read_sharded(tmp_path / name) for name in ("plain", "holes/a", "nothing")] == [None] * 3

@@ -19,6 +19,7 @@ from robot_datasets.store.blob import LocalBlob, RemoteBlob
 from robot_datasets.store.images import ImageColumn
 from robot_datasets.store.layout import StoreSpec, canonical_bytes
 from robot_datasets.store.location import Location
+from robot_datasets.store.zarr_files import read_sharded
 
 _NUMBER_COLUMNS = ("task_index", "success", "n_steps", "checksum")
 _TEXT_COLUMNS = ("source_id", "split")
@@ -220,6 +221,9 @@ class EpisodeStore:
 
     def read_array(self, path: str) -> np.ndarray:
         """Read any array of the store whole, read-only; for parts that have no accessor of their own."""
+        if self._location.is_local and (values := read_sharded(Path(self.path) / path)) is not None:
+            values.flags.writeable = False
+            return values
         array = self._array(path)
         keys = [f"{path}/{key}" for key in chunk_keys(array)]
         for missing in self._location.missing(keys)[:1]:
