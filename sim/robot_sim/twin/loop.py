@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from robot_sim.twin.cell import Cell
 from robot_sim.twin.observed import ObservedState
 from robot_sim.twin.twin import Twin, TwinReport
 
@@ -32,6 +33,28 @@ class Clock(Protocol):
 
     def sleep_until(self, time_ns: int) -> None:
         """Wait until a time [ns]."""
+        ...
+
+
+class Ticking(Protocol):
+    """What a loop ticks: a `Twin`, or what stands around one."""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell; its rate is the loop's."""
+        ...
+
+    @property
+    def time_ns(self) -> int:
+        """Time of the state [ns]."""
+        ...
+
+    def tick(self, observed: Sequence[ObservedState]) -> TwinReport:
+        """Advance by one tick with what arrived since the last one."""
+        ...
+
+    def skip(self, ticks: int) -> None:
+        """Let time pass without simulating it."""
         ...
 
 
@@ -95,7 +118,7 @@ class TwinLoop:
 
     def __init__(
         self,
-        twin: Twin,
+        twin: Ticking,
         source: Callable[[int], Sequence[ObservedState]],
         *,
         clock: Clock | None = None,
@@ -105,15 +128,22 @@ class TwinLoop:
         self._on_report = on_report
         self.timing = LoopTiming()
 
-    def run(self, ticks: int | None = None, *, stop: Callable[[], bool] = lambda: False) -> LoopTiming:
+    def run(
+        self,
+        ticks: int | None = None,
+        *,
+        begin_ns: int | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> LoopTiming:
         """Make so many ticks, those given up not counted, or go on until it is told to stop.
 
         Args:
             ticks: How many; None for no end.
+            begin_ns: When the first is due, by the clock [ns]; None for now.
             stop: Asked before every tick.
         """
-        period, timing = self._twin.cell.tick_ns, self.timing
-        begin, done = self._clock.now_ns(), 0
+        period, timing, done = self._twin.cell.tick_ns, self.timing, 0
+        begin = self._clock.now_ns() if begin_ns is None else begin_ns
         while ticks is None or done < ticks:
             self._clock.sleep_until(begin + done * period)
             if stop():
