@@ -51,6 +51,7 @@ class TwinSession:
 
     Attributes:
         cell: The cell.
+        config: Bounds.
         leading: The twin and who drives it; another one after `restart`.
         report: Of the last tick; None before.
         held: Why the policy waits; "" if it acts, or nothing leads.
@@ -62,7 +63,7 @@ class TwinSession:
     def __init__(
         self, cell: Cell, policy: AskedPolicy | None, config: SessionConfig | None = None, *, start_ns: int
     ) -> None:
-        self.cell, self._policy, self._config = cell, policy, config or SessionConfig()
+        self.cell, self._policy, self.config = cell, policy, config or SessionConfig()
         self._lock = threading.RLock()
         self._tracker: tuple[int, bool] | None = (
             None  # when it was heard [ns, monotonic], whether it says hold
@@ -131,7 +132,7 @@ class TwinSession:
             if self.leading.leads:
                 raise UserError("start: the twin leads already")
             report = self.report
-            reason = "the twin has not begun" if report is None else self._apart(report)
+            reason = "the twin has not begun" if report is None else self.why_apart(report)
             if not reason and self._silent():
                 reason = "the tracker is not heard; start it first"
             if reason:
@@ -169,16 +170,16 @@ class TwinSession:
                 return "the tracker is silent"
             if self._tracker is None or self._tracker[1]:
                 return "the tracker says hold: the arm lags"
-            return self._apart(report)
+            return self.why_apart(report)
 
-    def _apart(self, report: TwinReport) -> str:
-        """Why twin and cell are not in step."""
-        if not report.joint_age * 1e3 <= self._config.joint_age_ms:
+    def why_apart(self, report: TwinReport) -> str:
+        """Return why twin and cell are not in step; "" if they are."""
+        if not report.joint_age * 1e3 <= self.config.joint_age_ms:
             return f"the newest joint state is {report.joint_age:.2f} s old"
         return ", ".join(f"{name} is {report.bodies[name].status}" for name in report.lost)
 
     def _silent(self) -> bool:
-        return self._tracker is None or (self._now_ns - self._tracker[0]) * 1e-6 > self._config.tracker_age_ms
+        return self._tracker is None or (self._now_ns - self._tracker[0]) * 1e-6 > self.config.tracker_age_ms
 
     def _build(self, start_ns: int) -> None:
         self.leading = LeadingTwin(self.cell, start_ns=start_ns)
