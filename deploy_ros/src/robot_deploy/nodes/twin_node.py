@@ -94,13 +94,15 @@ class TwinNode(Node):
         self._clock_ns: Callable[[], int] = (
             (lambda: self.get_clock().now().nanoseconds) if simulated else time.time_ns
         )
-        self._clock = StampClock(self._clock_ns, simulated=simulated, stop=self._ending)
+        self._stamp_clock = StampClock(self._clock_ns, simulated=simulated, stop=self._ending)
         self._listener = CellListener(
             self._cell, frame=p["frame"], joint_age_ms=p["joint_age_ms"], pose_age_ms=p["pose_age_ms"]
         )
         bounds = SessionConfig(joint_age_ms=p["joint_age_ms"], tracker_age_ms=p["tracker_age_ms"])
-        self._session = TwinSession(self._cell, self._policy, bounds, start_ns=self._clock.now_ns())
-        self._twin_loop = TwinLoop(self._session, self._arrived, clock=self._clock, on_report=self._publish)
+        self._session = TwinSession(self._cell, self._policy, bounds, start_ns=self._stamp_clock.now_ns())
+        self._twin_loop = TwinLoop(
+            self._session, self._arrived, clock=self._stamp_clock, on_report=self._publish
+        )
         self._told: dict[Any, Any] = {}
         self._counted, self._since_ns = 0, time.monotonic_ns()
         self._advertise()
@@ -215,7 +217,7 @@ class TwinNode(Node):
                 except ClockWentBackError as error:
                     self.get_logger().error(f"{error}; the cell is forgotten and mirrored anew")
                     self._listener.forget()
-                    self._session.restart(self._clock.now_ns(), str(error))
+                    self._session.restart(self._stamp_clock.now_ns(), str(error))
         except Exception:  # noqa: BLE001  (whatever it is, it must not end the thread alone)
             self.get_logger().fatal(traceback.format_exc())
             self.finished.set()
