@@ -332,20 +332,6 @@ def test_the_whole_graph_moves_a_surrogate(ros_domain: dict[str, str], tmp_path:
     deployment.write_text(yaml.safe_dump(config))
     with Graph(ros_domain, tmp_path / "logs") as graph, GraphClient("person") as client:
         module = "robot_deploy.nodes."
-        graph.start("surrogate", f"{module}surrogate_cell_node", {"seed": 3})
-        graph.start(
-            "twin", f"{module}twin_node",
-            {"cell": "tabletop_push_t", "checkpoint": str(push_checkpoint), **PATIENT},
-        )  # fmt: skip
-        graph.start(
-            "tracker",
-            f"{module}tracker_node",
-            {"deployment": str(deployment), "max_age_ms": 1000.0, "max_jump": 1.0},
-        )
-        graph.start(
-            "policy", f"{module}policy_node",
-            {"deployment": str(deployment), "mode": "tracker", "executor_timeout_ms": 5000.0},
-        )  # fmt: skip
         client.follow(JointState, "/joint_states", SENSOR)
         client.follow(String, "/surrogate/audit", EVENTS)
         client.follow(String, "/twin/state", LATCHED)
@@ -361,10 +347,24 @@ def test_the_whole_graph_moves_a_surrogate(ros_domain: dict[str, str], tmp_path:
         def heard(topic: str) -> str:
             return client.last[topic].data if topic in client.last else ""
 
+        graph.start(
+            "twin", f"{module}twin_node",
+            {"cell": "tabletop_push_t", "checkpoint": str(push_checkpoint), **PATIENT},
+        )  # fmt: skip
+        wait(lambda: heard("/twin/state") == "mirroring", "the twin")  # the one that takes longest
+        graph.start(
+            "tracker", f"{module}tracker_node",
+            {"deployment": str(deployment), "max_age_ms": 1000.0, "max_jump": 1.0},
+        )  # fmt: skip
+        graph.start(
+            "policy", f"{module}policy_node",
+            {"deployment": str(deployment), "mode": "tracker", "executor_timeout_ms": 5000.0},
+        )  # fmt: skip
+        graph.start("surrogate", f"{module}surrogate_cell_node", {"seed": 3})
         wait(lambda: "/joint_states" in client.last, "joint states")
         before = np.array(client.last["/joint_states"].position)
         assert client.change("/policy", "configure", timeout=PATIENCE_S)
-        assert client.change("/policy", "activate", timeout=PATIENCE_S), graph.tail("policy")
+        wait(lambda: client.change("/policy", "activate"), "the policy node's activation")
         wait(lambda: client.call(Trigger, "/twin/start", Trigger.Request()).success, "the twin's start")
         wait(lambda: heard("/policy/state") == "autonomous", f"the policy node: {graph.tail('policy')}")
         wait(

@@ -111,8 +111,10 @@ class SurrogateCellNode(Node):
             take_trajectory(self._cell.controller, message, now_ns=now_ns)
 
     def _tick(self, now_ns: int) -> None:
+        del now_ns  # somebody else may have had the lock since then
         with self._lock:
-            arrived = [*self._arrived, *self._cell.advance(now_ns + self._offset_ns())]
+            now_ns = time.monotonic_ns() + self._offset_ns()
+            arrived = [*self._arrived, *self._cell.advance(now_ns)]
             self._arrived = []
         for stamp_ns, message in arrived:
             stamp = from_ns(stamp_ns)

@@ -54,9 +54,11 @@ class TwinCell:
         if self._zero_ns is None:
             self._zero_ns = now_ns - self.surrogate.time_ns
         behind = now_ns - self._zero_ns - self.surrogate.time_ns
-        if behind > _MAX_LAG_NS or behind < 0:  # too slow a machine, or a clock that was set
-            self.skipped_ns += max(0, behind - _MAX_LAG_NS)
-            self._zero_ns += behind - min(max(behind, 0), _MAX_LAG_NS)
+        if behind > _MAX_LAG_NS:
+            self.skipped_ns += behind - _MAX_LAG_NS
+            self._zero_ns += behind - _MAX_LAG_NS
+        elif behind < -_MAX_LAG_NS:  # the clock was set back
+            self._zero_ns += behind
         zero_ns = self._zero_ns
         return [(m.stamp_ns + zero_ns, m) for m in self.surrogate.advance(now_ns - zero_ns)]
 
