@@ -80,7 +80,8 @@ class World:
         self.joints = HOME.copy()
         self.block: list[float] | None = [0.05, 0.02, 0.02, 0.0, 0.0, 0.0, 1.0]
         self.frame, self.echo, self.lives = "world", False, False
-        self._due = 0.0
+        self._due, self.clock_ns = 0.0, time.time_ns
+        self.tell_time: Callable[[], None] = lambda: None
         self._states = self.node.create_publisher(JointState, "/joint_states", EVENTS)
         self._poses = self.node.create_publisher(PoseStamped, "/objects/block/pose", EVENTS)
         self.hold = self.node.create_publisher(Bool, f"{TRACKER}/hold", LATCHED)
@@ -121,6 +122,7 @@ class World:
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + 0.02
+        self.tell_time()
         self.say_joints(self.joints)
         if self.block is not None:
             self.say_pose(self.block)
@@ -133,7 +135,7 @@ class World:
 
         positions = np.asarray(positions, dtype=float)
         self._states.publish(
-            joint_message(names, positions, np.zeros_like(positions), from_ns(time.time_ns()))
+            joint_message(names, positions, np.zeros_like(positions), from_ns(self.clock_ns()))
         )
 
     def say_pose(self, pose: list[float]) -> None:
@@ -142,7 +144,7 @@ class World:
 
         x, y, z, qx, qy, qz, qw = pose
         message = pose_message(
-            np.array([x, y, z]), np.array([qw, qx, qy, qz]), self.frame, from_ns(time.time_ns())
+            np.array([x, y, z]), np.array([qw, qx, qy, qz]), self.frame, from_ns(self.clock_ns())
         )
         self._poses.publish(message)
 
@@ -250,6 +252,29 @@ def test_what_is_wrong_is_refused_and_told(world: World):
     assert np.abs(world.place() - here).max() < 0.006
     assert np.abs(mirrored(world) - HOME).max() < 0.01
     assert int(world.diagnosed("twin: block")[1]["outliers"]) == 0
+
+
+def test_a_clock_that_is_set_back_makes_it_begin_anew(world: World):
+    """By simulated time: without a clock nothing is said; after a jump back by an hour the cell is found again."""
+    from rosgraph_msgs.msg import Clock
+
+    from robot_deploy.nodes.qos import EVENTS
+    from robot_deploy.nodes.stamps import from_ns
+
+    publisher = world.node.create_publisher(Clock, "/clock", EVENTS)
+    zero, origin = time.monotonic_ns(), [100_000 * 10**9]
+    world.clock_ns = lambda: origin[0] + time.monotonic_ns() - zero
+    world.begin(use_sim_time=True)
+    gone = time.monotonic() + 0.3
+    world.until(lambda: time.monotonic() > gone, live=False)
+    assert "/twin/in_step" not in world.last
+    world.tell_time = lambda: publisher.publish(Clock(clock=from_ns(world.clock_ns())))
+    world.until(lambda: world.said("/twin/in_step"))
+    origin[0] -= 3600 * 10**9
+    world.block = [0.0, -0.05, 0.02, 0.0, 0.0, 0.0, 1.0]
+    world.until(lambda: "went back" in world.diagnosed("twin")[0])
+    world.until(lambda: world.said("/twin/in_step") and np.abs(world.place() - [0.0, -0.05]).max() < 0.006)
+    world.until(lambda: world.last["/twin/mirror"].header.stamp.sec < 99_000)
 
 
 def test_a_policy_leads_and_is_held(world: World, push_checkpoint: Path):

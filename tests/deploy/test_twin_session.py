@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from robot_datasets.errors import UserError
+from robot_deploy.nodes.stamp_clock import ClockWentBackError, StampClock
 from robot_deploy.observation.rings import Reason
 from robot_deploy.surrogate.twin_cell import TwinCell
 from robot_deploy.tracking.cell_listener import (
@@ -282,6 +283,23 @@ def test_nonsense_disturbs_nothing(together: Together, text: str):
     """One line says what was expected."""
     with pytest.raises(UserError, match=r"expected|no number|could not"):
         together.cell.disturb(text)
+
+
+def test_the_clock_of_the_stamps_ends_every_wait():
+    """It waits until a time, but not for a time that came from before the clock was set back, nor after the end."""
+    stop, now = threading.Event(), [NOW]
+
+    def later() -> int:
+        now[0] += 4_000_000
+        return now[0]
+
+    clock = StampClock(later, simulated=True, stop=stop)
+    clock.sleep_until(NOW + SECOND // 10)
+    assert now[0] >= NOW + SECOND // 10
+    with pytest.raises(ClockWentBackError, match=r"3600\.\d s"):
+        clock.sleep_until(now[0] + 3600 * SECOND)
+    stop.set()
+    clock.sleep_until(now[0] + 3600 * SECOND)
 
 
 class Slow:
