@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +18,7 @@ import yaml
 from robot_datasets.errors import UserError
 from robot_deploy.deployment import PRESETS
 from robot_deploy.graph import Graph
+from robot_deploy.twin_demo import TwinDemoConfig, TwinSystem
 
 NAMES = [f"panda_joint{i}" for i in range(1, 8)]
 HOME = np.array([0.0, -0.2, 0.0, -2.2, 0.0, 2.0, 0.8])
@@ -339,66 +340,39 @@ def test_a_twin_that_cannot_be_ends(ros_domain: dict[str, str]):
 
 
 def test_the_whole_graph_moves_a_surrogate(ros_domain: dict[str, str], tmp_path: Path, push_checkpoint: Path):
-    """Surrogate, twin, tracker and policy node as processes: the surrogate's arm follows the twin, within limits."""
-    from sensor_msgs.msg import JointState
-    from std_msgs.msg import String
-    from std_srvs.srv import Trigger
-
+    """As processes: the surrogate's arm follows the twin, within limits, and rests when the twin is killed."""
     from robot_deploy.nodes.client import GraphClient
-    from robot_deploy.nodes.qos import EVENTS, LATCHED, SENSOR
 
     config = yaml.safe_load((PRESETS / "twin.yaml").read_text())
     # Watchdogs that a busy machine does not set off: they are tested elsewhere.
     config["streams"]["joints"] |= {"max_age_ms": 5000.0, "max_gap_ms": 5000.0}
-    config["runtime"] = {
-        "watchdogs": {"feedback_age_ms": 5000.0, "period_factor": 500.0, "clock_jump_ms": 500.0}
+    config["runtime"]["watchdogs"] = {
+        "feedback_age_ms": 5000.0,
+        "period_factor": 500.0,
+        "clock_jump_ms": 500.0,
     }
     deployment = tmp_path / "twin.yaml"
     deployment.write_text(yaml.safe_dump(config))
+    demo = TwinDemoConfig(checkpoint=str(push_checkpoint), deployment=str(deployment), seed=3)
     with Graph(ros_domain, tmp_path / "logs") as graph, GraphClient("person") as client:
-        module = "robot_deploy.nodes."
-        client.follow(JointState, "/joint_states", SENSOR)
-        client.follow(String, "/surrogate/audit", EVENTS)
-        client.follow(String, "/twin/state", LATCHED)
-        client.follow(String, "/policy/state", LATCHED)
-
-        def wait(condition: Callable[[], bool], what: str) -> None:
-            def holds() -> bool:
-                graph.require_alive()
-                return condition()
-
-            client.wait_for(holds, PATIENCE_S, what=what)
-
-        def heard(topic: str) -> str:
-            return client.last[topic].data if topic in client.last else ""
-
-        graph.start(
-            "twin", f"{module}twin_node",
-            {"cell": "tabletop_push_t", "checkpoint": str(push_checkpoint), **PATIENT},
-        )  # fmt: skip
-        wait(lambda: heard("/twin/state") == "mirroring", "the twin")  # the one that takes longest
-        graph.start(
-            "tracker", f"{module}tracker_node",
-            {"deployment": str(deployment), "max_age_ms": 1000.0, "max_jump": 1.0},
-        )  # fmt: skip
-        graph.start(
-            "policy", f"{module}policy_node",
-            {"deployment": str(deployment), "mode": "tracker", "executor_timeout_ms": 5000.0},
-        )  # fmt: skip
-        graph.start("surrogate", f"{module}surrogate_cell_node", {"seed": 3})
-        wait(lambda: "/joint_states" in client.last, "joint states")
-        before = np.array(client.last["/joint_states"].position)
-        assert client.change("/policy", "configure", timeout=PATIENCE_S)
-        wait(lambda: client.change("/policy", "activate"), "the policy node's activation")
-        wait(lambda: client.call(Trigger, "/twin/start", Trigger.Request()).success, "the twin's start")
-        wait(lambda: heard("/policy/state") == "autonomous", f"the policy node: {graph.tail('policy')}")
-        wait(
-            lambda: np.abs(np.array(client.last["/joint_states"].position) - before).max() > 0.05,
-            f"the surrogate's arm to move; twin {graph.tail('twin')}",
+        system = TwinSystem(graph, client)
+        system.start(
+            demo,
+            twin=PATIENT,
+            tracker={"max_age_ms": 1000.0, "max_jump": 1.0},
+            policy={"executor_timeout_ms": 5000.0},
         )
-        assert heard("/twin/state") in ("leading", "holding")
-        audit = json.loads(heard("/surrogate/audit"))
+
+        def measured(part: str = "position") -> np.ndarray:
+            return np.array(getattr(client.last["/joint_states"], part))
+
+        before = measured()
+        system.until(lambda: system.said("/policy/state") == "autonomous", what=graph.tail("policy"))
+        system.until(
+            lambda: np.abs(measured() - before).max() > 0.05, what=f"a motion; {graph.tail('policy')}"
+        )
+        graph.stop("twin", signal.SIGKILL)
+        system.until(lambda: np.abs(measured("velocity")).max() < 1e-3, what="the arm at rest")
+        audit = system.audit()
         assert audit["samples"] > 0
         assert audit["violations"]["position"] == audit["violations"]["velocity"] == 0
-        client.trigger("/twin/stop")
-        wait(lambda: heard("/twin/state") == "mirroring", "the twin to mirror")
