@@ -146,3 +146,16 @@ def test_presets_are_plain_yaml():
     for path in (PACKAGE / "src" / "robot_deploy" / "presets").rglob("*.yaml"):
         assert path.read_text().startswith("# "), path
         assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"), [(["--seconds", "0"], "--seconds is 0"), (["--seconds", "nan"], "nan")]
+)
+def test_a_twin_demo_that_cannot_be_says_so(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+):
+    """One line and status 2, before any process is started."""
+    from robot_policies.cli.main import main
+
+    assert main(["deploy", "twin", "nowhere", *arguments]) == 2
+    assert reason in capsys.readouterr().err

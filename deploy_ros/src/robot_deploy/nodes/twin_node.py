@@ -193,6 +193,10 @@ class TwinNode(Node):
         return response
 
     def _report(self) -> None:
+        if self._session.ended != self._told.get("ended", ""):
+            self._told["ended"] = self._session.ended
+            if self._session.ended:
+                self.get_logger().error(f"the twin mirrors: {self._session.ended}")
         timing, now_ns = self._twin_loop.timing, time.monotonic_ns()
         rate = 1e9 * (timing.ticks - self._counted) / max(now_ns - self._since_ns, 1)
         self._counted, self._since_ns = timing.ticks, now_ns
@@ -215,7 +219,6 @@ class TwinNode(Node):
                     begin_ns = self._session.time_ns + self._cell.tick_ns
                     self._twin_loop.run(begin_ns=begin_ns, stop=self._ending.is_set)
                 except ClockWentBackError as error:
-                    self.get_logger().error(f"{error}; the cell is forgotten and mirrored anew")
                     self._listener.forget()
                     self._session.restart(self._stamp_clock.now_ns(), str(error))
         except Exception:  # noqa: BLE001  (whatever it is, it must not end the thread alone)

@@ -49,6 +49,7 @@ class CellListener:
         """
         self._frame, self._names = frame.lstrip("/"), cell.robot.joints
         columns = (*self._names, *map(_speed, self._names))
+        self._columns = frozenset(columns)
         sources = {JOINTS: SourceConfig(kind="state", names=columns, max_age_ms=joint_age_ms)}
         sources |= {body: SourceConfig(kind="pose", max_age_ms=pose_age_ms) for body in cell.objects}
         self._rings = {name: SampleRing(source) for name, source in sources.items()}
@@ -84,10 +85,14 @@ class CellListener:
             return self._told(JOINTS, NO_VELOCITY)
         values = np.concatenate([np.asarray(positions, dtype=float), np.asarray(velocities, dtype=float)])
         columns = (*names, *map(_speed, names))
-        bad = np.abs(values[np.isfinite(values)]) > _FASTEST
+        pairs = zip(values, columns, strict=False)  # of another length they are refused below
+        mine = [
+            value for value, column in pairs if column in self._columns
+        ]  # a base's wheel may turn further
+        far = any(np.isfinite(value) and abs(value) > _FASTEST for value in mine)
         n = len(self._names)
         with self._lock:
-            reason = FAR_OFF if bad.any() else self._add(JOINTS, values, stamp_ns, now_ns, columns)
+            reason = FAR_OFF if far else self._add(JOINTS, values, stamp_ns, now_ns, columns)
             if not reason:
                 good = np.asarray(self._rings[JOINTS].newest)
                 joints = ObservedJoints(positions=good[:n], velocities=good[n:])
