@@ -34,7 +34,7 @@ class TwinDemoConfig:
 
     checkpoint: str
     cell: str = "tabletop_push_t"
-    deployment: str = "twin"
+    deployment: str = "twin_demo"
     seed: int = 100_000
     seconds: float = 30.0
     logs: Path = Path("runs/deploy_twin/logs")
@@ -133,7 +133,7 @@ class TwinSystem:
         cell = {"cell": config.cell}
         parameters: dict[str, dict[str, Any]] = {
             "twin": {**cell, "checkpoint": str(Path(config.checkpoint).absolute())},
-            "tracker": follows,
+            "tracker": {**follows, "max_age_ms": 300.0},
             "policy": {**follows, "mode": "tracker"},
             "surrogate": {**cell, "seed": config.seed},
         }
@@ -187,8 +187,8 @@ def _episode(
     result, began, told = TwinDemoResult(), time.monotonic(), 0.0
     turns = held = 0
     while result.seconds < config.seconds:
-        result.seconds = time.monotonic() - began
         system.client.wait(0.05)
+        result.seconds = time.monotonic() - began
         system.graph.require_alive()
         turns += 1
         held += system.said("/twin/state") == "holding"

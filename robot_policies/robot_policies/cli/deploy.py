@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     twin.add_argument("checkpoint", help="a policy for the cell's task")
     twin.add_argument("--cell", default="tabletop_push_t", help="cell that comes along, or a YAML file")
-    twin.add_argument("--deployment", default="twin", help="preset or YAML file (default: twin)")
+    twin.add_argument("--deployment", default="twin_demo", help="preset or YAML file (default: twin_demo)")
     twin.add_argument("--seed", type=int, default=100_000, help="episode of the simulated cell")
     twin.add_argument("--seconds", type=float, default=30.0, metavar="S", help="how long at most")
     twin.add_argument("--logs", type=Path, default=_TWIN_FOLDER / "logs", help="folder of the nodes' logs")
