@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from robot_datasets.errors import UserError
 from robot_deploy.nodes.stamp_clock import ClockWentBackError, StampClock
@@ -136,6 +138,36 @@ def test_what_nobody_fetches_does_not_pile_up(listener: CellListener):
     kept = listener.fetch(NOW + SECOND)
     assert len(kept) <= 1000
     assert kept[-1].stamp_ns == NOW + 1499
+
+
+NUMBERS = st.floats(width=64) | st.sampled_from([0.0, 1.0, -0.5, 1e308, -1e308, 5e-324])
+STAMPS = st.integers(-(2**62), 2**62) | st.integers(NOW - SECOND, NOW + SECOND)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pose=st.lists(NUMBERS, min_size=7, max_size=7),
+    names=st.lists(st.sampled_from([f"panda_joint{i}" for i in range(1, 9)]), max_size=10),
+    numbers=st.lists(NUMBERS, max_size=24),
+    stamps=st.tuples(STAMPS, STAMPS),
+)
+def test_hostile_messages_never_reach_the_twin(cell: Cell, pose, names, numbers, stamps):
+    """Whatever comes is refused with a reason or is whole, finite and plausible; nothing raises."""
+    listener = CellListener(cell, frame="world")
+    half = len(numbers) // 2
+    said = [
+        listener.joints(names, numbers[:half], numbers[half:], stamp_ns=stamps[0], now_ns=NOW),
+        _say_pose(listener, pose, stamp_ns=stamps[1]),
+    ]
+    messages = listener.fetch(2**63)
+    assert len(messages) == said.count("")
+    for message in messages:
+        assert abs(message.stamp_ns - NOW) <= SECOND
+        if message.joints is not None:
+            assert np.abs([message.joints.positions, message.joints.velocities]).max() <= 100.0
+        for seen in message.objects.values():
+            assert np.abs(seen.position).max() <= 10.0
+            assert np.linalg.norm(seen.quaternion) == pytest.approx(1.0)
 
 
 class Together:

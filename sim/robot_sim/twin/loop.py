@@ -21,7 +21,7 @@ from robot_sim.twin.observed import ObservedState
 from robot_sim.twin.twin import Twin, TwinReport
 
 MOST_BEHIND = 6  # ticks
-_REMEMBERED = 100_000  # ticks whose times are kept
+_REMEMBERED = 100_000  # ticks whose times are kept: half an hour
 
 
 class Clock(Protocol):
@@ -90,9 +90,16 @@ class LoopTiming:
     overruns: int = 0
     skipped: int = 0
 
+    @classmethod
+    def of_the_last(cls, ticks: int) -> LoopTiming:
+        """Return one that remembers so many ticks, for loops without an end."""
+        return cls(starts_ns=deque(maxlen=ticks), busy_ns=deque(maxlen=ticks))
+
     def to_dict(self) -> dict[str, Any]:
         """Return counts, and percentiles of period and work [ms], ready for JSON."""
-        period, busy = np.diff(np.array(self.starts_ns)) * 1e-6, np.array(self.busy_ns) * 1e-6
+        # As lists at once: the loop's thread may add to them meanwhile.
+        starts, spent = list(self.starts_ns), list(self.busy_ns)
+        period, busy = np.diff(np.array(starts)) * 1e-6, np.array(spent) * 1e-6
         figures: dict[str, Any] = {
             "ticks": self.ticks,
             "overruns": self.overruns,
@@ -114,6 +121,10 @@ class TwinLoop:
         source: Called with the twin's time [ns]; returns what arrived since the last call.
         clock: What is waited on; None is the machine's.
         on_report: Called after each tick.
+        timing: Where it is counted; None counts anew.
+
+    Attributes:
+        timing: How regular it was.
     """
 
     def __init__(
@@ -123,10 +134,11 @@ class TwinLoop:
         *,
         clock: Clock | None = None,
         on_report: Callable[[TwinReport], None] | None = None,
+        timing: LoopTiming | None = None,
     ) -> None:
         self._twin, self._source, self._clock = twin, source, clock or MonotonicClock()
         self._on_report = on_report
-        self.timing = LoopTiming()
+        self.timing = timing or LoopTiming()
 
     def run(
         self,

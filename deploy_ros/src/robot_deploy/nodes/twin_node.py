@@ -42,7 +42,7 @@ from robot_deploy.tracking.cell_listener import CellListener
 from robot_deploy.tracking.policy_thread import PolicyThread
 from robot_deploy.tracking.twin_session import SessionConfig, TwinSession
 from robot_sim.twin.cell import Cell, load_cell
-from robot_sim.twin.loop import TwinLoop
+from robot_sim.twin.loop import LoopTiming, TwinLoop
 from robot_sim.twin.twin import TwinReport
 
 PARAMETERS: dict[str, Any] = {
@@ -77,6 +77,7 @@ RANGES = {
 }
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATIENCE_S = 5.0
+_REPORTED_S = 30.0  # what percentiles of the loop are of
 
 
 class TwinNode(Node):
@@ -100,8 +101,9 @@ class TwinNode(Node):
         )
         bounds = SessionConfig(joint_age_ms=p["joint_age_ms"], tracker_age_ms=p["tracker_age_ms"])
         self._session = TwinSession(self._cell, self._policy, bounds, start_ns=self._stamp_clock.now_ns())
+        timing = LoopTiming.of_the_last(round(_REPORTED_S * self._cell.rates.twin))
         self._twin_loop = TwinLoop(
-            self._session, self._arrived, clock=self._stamp_clock, on_report=self._publish
+            self._session, self._arrived, clock=self._stamp_clock, on_report=self._publish, timing=timing
         )
         self._told: dict[Any, Any] = {}
         self._counted, self._since_ns = 0, time.monotonic_ns()

@@ -7,6 +7,7 @@ stamp.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -115,7 +116,7 @@ class CellListener:
         values = np.asarray(pose, dtype=float)
         reason = "" if frame.lstrip("/") == self._frame else WRONG_FRAME
         if not reason and np.isfinite(values).all():
-            length = float(np.linalg.norm(values[3:]))
+            length = math.hypot(*values[3:])
             if abs(length - 1.0) > _UNIT:
                 reason = NO_ROTATION
             elif np.abs(values[:3]).max() > _FARTHEST:
