@@ -282,7 +282,7 @@ def test_a_policy_leads_and_is_held(world: World, push_checkpoint: Path):
     """Nothing to follow before the start; held without poses and when the tracker says so; the end is silence."""
     from std_msgs.msg import Bool
 
-    world.begin(checkpoint=str(push_checkpoint))
+    world.begin(checkpoint=str(push_checkpoint), threads=0)  # 1 would hold for tests after this, too
     world.until(lambda: world.said("/twin/in_step"))
     assert "tracker" in world.call("/twin/start").message
     world.hold.publish(Bool(data=False))

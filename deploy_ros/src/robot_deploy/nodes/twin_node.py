@@ -48,6 +48,7 @@ from robot_sim.twin.twin import TwinReport
 PARAMETERS: dict[str, Any] = {
     "cell": "",
     "checkpoint": "",
+    "threads": 1,
     "joint_states": "/joint_states",
     "object_topic": "/objects/{object}/pose",
     "frame": "world",
@@ -60,6 +61,7 @@ PARAMETERS: dict[str, Any] = {
 ABOUT = {
     "cell": "a cell that comes along, or a YAML file; see robot_sim.twin.cell",
     "checkpoint": "checkpoint or run directory of a policy for the cell's task; empty for a twin that only mirrors",
+    "threads": "of the policy's inference; 0 leaves it to torch",
     "joint_states": "topic of the measured JointState, with velocities",
     "object_topic": "topics of the objects' PoseStamped; {object} stands for the name in the cell file",
     "frame": "frame_id of the objects' poses: the world frame of the cell file",
@@ -70,6 +72,7 @@ ABOUT = {
     "diagnostics_rate": "[Hz]",
 }
 RANGES = {
+    "threads": (0, 64),
     "joint_age_ms": (10.0, 5000.0),
     "pose_age_ms": (10.0, 1200.0),
     "tracker_age_ms": (100.0, 5000.0),
@@ -90,7 +93,7 @@ class TwinNode(Node):
         p = declare_parameters(self, PARAMETERS, about=ABOUT, ranges=RANGES)
         self._cell = _cell(p)
         self._frame, self._ending = p["frame"], threading.Event()
-        self._policy = _policy(p["checkpoint"], self._cell)
+        self._policy = _policy(p["checkpoint"], self._cell, threads=p["threads"])
         simulated = bool(self.get_parameter("use_sim_time").value)
         self._clock_ns: Callable[[], int] = (
             (lambda: self.get_clock().now().nanoseconds) if simulated else time.time_ns
@@ -268,11 +271,15 @@ def _cell(p: dict[str, Any]) -> Cell:
     return cell
 
 
-def _policy(checkpoint: str, cell: Cell) -> PolicyThread | None:
+def _policy(checkpoint: str, cell: Cell, *, threads: int) -> PolicyThread | None:
     if not checkpoint:
         return None
-    from robot_policies.evaluation.twin_policy import OneOf, load_twin_policy  # torch, only where it is used
+    import torch
 
+    from robot_policies.evaluation.twin_policy import OneOf, load_twin_policy
+
+    if threads:
+        torch.set_num_threads(threads)
     return PolicyThread(OneOf(load_twin_policy(checkpoint, cell)))
 
 
