@@ -272,6 +272,48 @@ def test_the_policy_is_held_and_goes_on(together: Together, name: str, value: bo
     assert session.leading.steps > steps
 
 
+class Thinking:
+    """Is asked once, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.says = 0, None
+
+    @property
+    def ready(self) -> bool:
+        """Not while it thinks."""
+        return not self.asked or self.says is not None
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+    def ask(self, observation: Mapping[str, np.ndarray]) -> None:
+        """Count."""
+        del observation
+        self.asked += 1
+
+    def answer(self) -> np.ndarray | None:
+        """What it was told."""
+        return self.says
+
+
+def test_the_twin_goes_on_while_the_policy_thinks(together: Together):
+    """Late ticks are counted, the tool stays where it is; when the answer comes the tool goes there."""
+    thinking = Thinking()
+    together.session._policy = thinking
+    together.session.start()
+    before = together.session.leading.twin.world.tool
+    together.run(20)
+    leading = together.session.leading
+    assert (leading.steps, thinking.asked) == (1, 1)
+    assert leading.late > 5
+    assert np.linalg.norm(leading.twin.world.tool - before) < 0.005
+    thinking.says = np.array([-0.1, 0.1])
+    distance = np.linalg.norm(before[:2] - thinking.says)
+    together.run(30)
+    assert leading.steps > 3
+    assert np.linalg.norm(leading.twin.world.tool[:2] - thinking.says) < 0.5 * distance
+
+
 def test_an_action_that_is_not_a_number_ends_the_lead(together: Together):
     """The twin mirrors again, says why, and its physics never saw the action."""
     together.session.start()
