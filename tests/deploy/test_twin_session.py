@@ -150,7 +150,8 @@ class Thinking:
     """Is asked once, and answers when it is told to."""
 
     def __init__(self) -> None:
-        self.asked, self.says = 0, None
+        self.asked = 0
+        self.says: np.ndarray | None = None
 
     @property
     def ready(self) -> bool:
