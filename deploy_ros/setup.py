@@ -20,6 +20,8 @@ setup(
         "console_scripts": [
             "policy_node = robot_deploy.nodes.policy_node:main",
             "fake_arm_node = robot_deploy.nodes.fake_arm_node:main",
+            "surrogate_cell_node = robot_deploy.nodes.surrogate_cell_node:main",
+            "twin_node = robot_deploy.nodes.twin_node:main",
             "tracker_node = robot_deploy.nodes.tracker_node:main",
             "recorder_node = robot_deploy.nodes.recorder_node:main",
             "intervention_node = robot_deploy.nodes.intervention_node:main",

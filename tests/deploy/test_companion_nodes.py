@@ -142,6 +142,17 @@ def test_a_recorder_without_anything_to_do_says_so(ros_domain: dict[str, str]):
     assert "nothing to record" in done.stderr
 
 
+def test_a_tracker_that_would_hear_itself_says_so(ros_domain: dict[str, str], deployment: Path):
+    """One line and status 2: the policy node would follow the twin unchecked."""
+    deployment.write_text(DEPLOYMENT + "track: /twin/joint_states\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "robot_deploy.nodes.tracker_node", "--ros-args", "-p", f"deployment:={deployment}"],
+        capture_output=True, text=True, env={**os.environ, **ros_domain}, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "track: ~/track" in done.stderr
+
+
 def test_a_person_takes_over_through_the_node(world: Any, deployment: Path):
     """Buttons become the policy node's calls in order; targets begin at the arm and slide to the leader."""
     from sensor_msgs.msg import JointState

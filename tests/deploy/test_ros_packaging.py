@@ -47,7 +47,8 @@ def test_console_scripts_exist():
     """Every executable names a function that can be imported."""
     pytest.importorskip("rclpy", reason="rclpy is not installed", exc_type=ImportError)
     scripts = _scripts()
-    assert {"policy_node", "fake_arm_node"} <= set(scripts)
+    nodes = {path.stem for path in (PACKAGE / "src" / "robot_deploy" / "nodes").glob("*_node.py")}
+    assert set(scripts) == nodes - {"drill_node"}  # a part of the fault drill, which starts it itself
     for target in scripts.values():
         module, function = target.split(":")
         assert callable(getattr(importlib.import_module(module), function))
@@ -77,21 +78,48 @@ def test_launch_files_fit_the_package(path: Path):
         assert executable.value in _scripts(), executable.value
 
 
-@pytest.mark.parametrize(("launch", "node"), [("policy", "policy_node"), ("record", "recorder_node")])
-def test_launch_arguments_are_parameters(launch: str, node: str):
-    """Every argument is a parameter of the node, so none is ignored."""
-    pytest.importorskip("rclpy", reason="rclpy is not installed", exc_type=ImportError)
-    parameters = importlib.import_module(f"robot_deploy.nodes.{node}").PARAMETERS
-
+def _constants(launch: str) -> dict[str, ast.expr]:
+    """Name -> value of what a launch file assigns at its top."""
     tree = ast.parse((PACKAGE / "launch" / f"{launch}.launch.py").read_text())
-    (arguments,) = [
-        ast.literal_eval(node.value)
+    return {
+        node.targets[0].id: node.value
         for node in tree.body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id == "ARGUMENTS"
-    ]
-    assert set(arguments) <= set(parameters)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+
+
+def _given_to(launch: str) -> dict[str, tuple[str, ...]]:
+    """Node -> which arguments are its parameters."""
+    constants = _constants(launch)
+    if "GIVEN_TO" in constants:
+        return ast.literal_eval(constants["GIVEN_TO"])
+    node = {"policy": "policy_node", "record": "recorder_node"}[launch]
+    return {node: tuple(ast.literal_eval(constants["ARGUMENTS"]))}
+
+
+@pytest.mark.parametrize("launch", ["policy", "record", "twin"])
+def test_launch_arguments_are_parameters(launch: str):
+    """Every argument is a parameter of a node, of its type and within its range, so none is ignored."""
+    pytest.importorskip("rclpy", reason="rclpy is not installed", exc_type=ImportError)
+    constants, used = _constants(launch), set()
+    arguments = ast.literal_eval(constants["ARGUMENTS"])
+    given = constants.get("TYPES", ast.Dict(keys=[], values=[]))
+    assert isinstance(given, ast.Dict)
+    types = {
+        ast.literal_eval(key): ast.unparse(value)
+        for key, value in zip(given.keys, given.values, strict=True)
+        if key is not None
+    }
+    for node, names in _given_to(launch).items():
+        module = importlib.import_module(f"robot_deploy.nodes.{node}")
+        assert set(names) <= set(module.PARAMETERS), node
+        for name in names:
+            assert types.get(name, "str") == type(module.PARAMETERS[name]).__name__, name
+            if name in getattr(module, "RANGES", {}):
+                low, high = module.RANGES[name]
+                assert low <= float(arguments[name][0]) <= high
+        used |= set(names)
+    assert set(arguments) - used <= {"surrogate"}  # whether to start one
 
 
 def test_launch_files_run():
@@ -118,3 +146,16 @@ def test_presets_are_plain_yaml():
     for path in (PACKAGE / "src" / "robot_deploy" / "presets").rglob("*.yaml"):
         assert path.read_text().startswith("# "), path
         assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"), [(["--seconds", "0"], "--seconds is 0"), (["--seconds", "nan"], "nan")]
+)
+def test_a_twin_demo_that_cannot_be_says_so(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+):
+    """One line and status 2, before any process is started."""
+    from robot_policies.cli.main import main
+
+    assert main(["deploy", "twin", "nowhere", *arguments]) == 2
+    assert reason in capsys.readouterr().err

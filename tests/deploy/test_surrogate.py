@@ -112,3 +112,21 @@ def test_the_judge_compares_across_calls(judge: CommandAudit):
     judge.forget()
     judge.look(np.array([10**9 + 6 * MS]), tuple(np.full((1, 2), x) for x in (-0.5, 0.0, 0.0)))  # type: ignore[arg-type]
     assert judge.violations["step"] == 2
+
+
+def test_the_twins_cell_keeps_its_clock():
+    """Asked for a moment ago it says nothing new; stamps never go back; what is too late is not simulated."""
+    from robot_deploy.surrogate.twin_cell import TwinCell
+    from robot_sim.twin.cell import load_cell
+
+    cell, now_ns, stamps = TwinCell(load_cell("tabletop_push_t")), 10**18, []
+    for step_ns in (8_000_000, 8_000_000, -5_000_000, 8_000_000, 3_000_000_000, 8_000_000):
+        now_ns += step_ns
+        stamps += [stamp for stamp, message in cell.advance(now_ns) if message.joints is not None]
+    assert np.all(np.diff(stamps) > 0)
+    assert stamps[-1] <= now_ns
+    assert cell.skipped_ns == pytest.approx(2_800_000_000, abs=20_000_000)
+    cell.advance(now_ns - 60 * 10**9)
+    late = [stamp for stamp, _ in cell.advance(now_ns - 60 * 10**9 + 16_000_000)]
+    assert late
+    assert late[-1] <= now_ns - 59 * 10**9

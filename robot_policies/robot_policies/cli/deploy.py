@@ -14,6 +14,7 @@ from robot_datasets.errors import UserError
 from robot_policies.cli.arguments import add_json, command_parser
 
 _DEMO_FOLDER = Path("runs/deploy_demo")
+_TWIN_FOLDER = Path("runs/deploy_twin")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -28,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         "Run a policy on a robot under ROS 2. Read docs/deploy.md before the first hour with a real arm.",
         "examples:\n"
         "  robot-policies deploy demo --episodes 5\n"
+        "  robot-policies deploy twin runs/push --seconds 60\n"
         "  robot-policies deploy presets\n"
         "  robot-policies deploy check my_cell.yaml\n"
         "  robot-policies deploy run my_cell.yaml --mode dry_run",
@@ -44,6 +46,17 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--logs", type=Path, default=_DEMO_FOLDER / "logs", help="folder of the nodes' logs")
     add_json(demo)
     demo.set_defaults(run=_demo)
+    twin = commands.add_parser(
+        "twin", help="a policy in a twin, and a simulated arm that follows, as processes"
+    )
+    twin.add_argument("checkpoint", help="a policy for the cell's task")
+    twin.add_argument("--cell", default="tabletop_push_t", help="cell that comes along, or a YAML file")
+    twin.add_argument("--deployment", default="twin_demo", help="preset or YAML file (default: twin_demo)")
+    twin.add_argument("--seed", type=int, default=100_000, help="episode of the simulated cell")
+    twin.add_argument("--seconds", type=float, default=30.0, metavar="S", help="how long at most")
+    twin.add_argument("--logs", type=Path, default=_TWIN_FOLDER / "logs", help="folder of the nodes' logs")
+    add_json(twin)
+    twin.set_defaults(run=_twin)
     presets = commands.add_parser("presets", help="list the robots, targets and deployments that come along")
     add_json(presets)
     presets.set_defaults(run=_presets)
@@ -96,6 +109,42 @@ def _demo(arguments: argparse.Namespace) -> int:
     ):
         if what in result.times:
             print(f"  {what}: {result.times[what]}")
+    print(
+        f"commands beyond a limit: {sum(result.audit['violations'].values())} of {result.audit['samples']:,} samples"
+    )
+    return 0
+
+
+def _twin(arguments: argparse.Namespace) -> int:
+    from robot_deploy.twin_demo import TwinDemoConfig, run_twin_demo
+
+    if not 0.0 < arguments.seconds <= 3600.0:
+        raise UserError(f"--seconds is {arguments.seconds:g}, expected above 0, at most 3600")
+
+    def tell(seconds: float, state: str) -> None:
+        if not arguments.json:
+            print(f"  {seconds:.0f} s: {state}", flush=True)
+
+    config = TwinDemoConfig(
+        checkpoint=arguments.checkpoint,
+        cell=arguments.cell,
+        deployment=arguments.deployment,
+        seed=arguments.seed,
+        seconds=arguments.seconds,
+        logs=arguments.logs,
+    )
+    result = run_twin_demo(config, progress=tell)
+    if arguments.json:
+        print(json.dumps(vars(result)))
+        return 0
+    print(
+        f"{'reached' if result.success else 'not reached'} on the surrogate after {result.seconds:.1f} s, the twin "
+        f"waited {100 * result.waited:.0f} %{'; fault: ' + result.fault if result.fault else ''}"
+    )
+    for name, said in result.twin.items():
+        print(
+            f"  {name}: {', '.join(f'{key} {value}' if key != 'message' else value for key, value in said.items())}"
+        )
     print(
         f"commands beyond a limit: {sum(result.audit['violations'].values())} of {result.audit['samples']:,} samples"
     )

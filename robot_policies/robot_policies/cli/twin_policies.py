@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from robot_datasets.errors import UserError
-from robot_policies.checkpoint import load_policy
-from robot_policies.evaluation.futures import ChunkedPolicy, Futures, play_futures, ranked
+from robot_policies.evaluation.futures import Futures, play_futures, ranked
 from robot_policies.evaluation.statistics import wilson_interval
-from robot_policies.execution.executor import build_executor
+from robot_policies.evaluation.twin_policy import OneOf, load_twin_policy
 from robot_sim.twin.cell import Cell, load_cell
 from robot_sim.twin.cell_log import play, read_log
 from robot_sim.twin.parallel import ParallelCell
 from robot_sim.twin.scene import cell_task
 from robot_sim.twin.twin import Twin
 from robot_sim.twin.view import fork
-
-
-class OneOf:
-    """A batch policy for one environment, step by step.
-
-    Args:
-        policy: The policy.
-    """
-
-    def __init__(self, policy: ChunkedPolicy) -> None:
-        self._policy = policy
-
-    def reset(self) -> None:
-        """Begin an episode."""
-        self._policy.reset(1)
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the action (A,) for an observation."""
-        return self._policy.act({name: value[None] for name, value in observation.items()})[0]
-
-
-def policy_of(path: str, cell: Cell) -> ChunkedPolicy:
-    """Load a checkpoint for a cell's task.
-
-    Raises:
-        UserError: No checkpoint, or one for another task, or one that looks at pictures.
-    """
-    loaded = load_policy(path)
-    spec = cell_task(cell).spec
-    loaded.spec.require(spec.features, fps=spec.fps, who=f"the twin's task '{spec.name}'")
-    executor = build_executor(None, loaded.spec)
-    copies = ParallelCell([cell], threads=0)
-    goal = {name: value[0] for name, value in copies.task.goal(copies).items()}
-    return ChunkedPolicy(loaded.policy, executor, goal=goal, instruction=spec.instruction)
 
 
 def starts_of(arguments: argparse.Namespace, cell: Cell) -> ParallelCell:
@@ -77,7 +41,7 @@ def starts_of(arguments: argparse.Namespace, cell: Cell) -> ParallelCell:
 def evaluate_in_twin(arguments: argparse.Namespace) -> int:
     """Rank checkpoints in parallel futures."""
     cell = load_cell(arguments.cell)
-    policies = {path: policy_of(path, cell) for path in arguments.checkpoints}
+    policies = {path: load_twin_policy(path, cell) for path in arguments.checkpoints}
     steps = arguments.steps or cell_task(cell).spec.max_steps
     results: dict[str, Futures] = {}
     for path, policy in policies.items():
@@ -118,7 +82,7 @@ def run_in_twin(arguments: argparse.Namespace) -> int:
     if arguments.episodes < 1:
         raise UserError(f"--episodes is {arguments.episodes}, expected at least 1")
     cell = load_cell(arguments.cell)
-    policy = OneOf(policy_of(arguments.checkpoints[0], cell))
+    policy = OneOf(load_twin_policy(arguments.checkpoints[0], cell))
     spec = cell_task(cell).spec
     first = spec.seed_start if arguments.seed is None else arguments.seed
     good = 0

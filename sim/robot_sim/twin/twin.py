@@ -171,6 +171,27 @@ class Twin:
         self._remember(self._after(alone))
         return self.report()
 
+    def skip(self, ticks: int) -> None:
+        """Let time pass without simulating it: ticks that a loop gave up.
+
+        Bodies and arm stay where they are, and how far that is off becomes uncertain; after a span in which a body
+        would have become blind it is.
+
+        Args:
+            ticks: How many.
+        """
+        seconds = ticks * self.cell.tick_ns * 1e-9
+        for name, track in self._tracks.items():
+            if seconds > self._config.blind_after:
+                track.filter.restart()
+                track.status = "waiting" if track.status == "waiting" else "blind"
+                continue
+            speed, turning = (length(part) for part in self.world.velocity(name))
+            for _ in range(ticks):
+                track.filter.predict(self.cell.tick_ns * 1e-9, speed=speed, turning=turning)
+        self.time_ns += ticks * self.cell.tick_ns
+        self._remember({})
+
     def report(self) -> TwinReport:
         """Return how well everything is in step now."""
         bodies = {}

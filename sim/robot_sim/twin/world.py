@@ -41,8 +41,8 @@ class TwinWorld(CellScene):
 
     @property
     def finite(self) -> bool:
-        """Whether the physics is still stable."""
+        """Whether the physics is still stable; MuJoCo starts anew without a word when it is not."""
+        warning, kinds = self.data.warning, mujoco.mjtWarning
+        restarts = (kinds.mjWARN_BADQPOS, kinds.mjWARN_BADQVEL, kinds.mjWARN_BADQACC)
         state = np.concatenate([self.data.qpos, self.data.qvel])
-        return (
-            bool(np.isfinite(state).all()) and not self.data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number
-        )
+        return bool(np.isfinite(state).all()) and not any(warning[kind].number for kind in restarts)

@@ -104,3 +104,18 @@ def test_an_observation_must_be_finite():
 def test_clipping_keeps_the_direction():
     """A vector too long keeps its direction."""
     np.testing.assert_allclose(clipped(np.array([3.0, 4.0, 0.0]), 1.0), [0.6, 0.8, 0.0])
+
+
+def test_time_that_was_skipped_makes_uncertain_and_then_blind(cell):
+    """A short gap leaves the block known but less surely; after a long one it is blind until it is seen again."""
+    twin, _ = _settled(cell, "force", start=(0.0, 0.0, 0.0), end=(0.0, 0.0, 0.0))
+    before = twin.report().bodies["block"]
+    twin.skip(20)
+    after = twin.report().bodies["block"]
+    assert after.status == "tracking"
+    assert after.covariance[0, 0] > before.covariance[0, 0]
+    twin.skip(3_600 * 60)
+    assert twin.tick([]).bodies["block"].status == "blind"
+    twin.tick([_seen(twin.time_ns, [0.02, 0.0, 0.02], 0.0)])
+    assert twin.report().bodies["block"].status == "tracking"
+    assert twin.world.finite

@@ -59,6 +59,20 @@ def test_what_cannot_be_caught_up_is_given_up(twin):
     assert timing.to_dict()["ticks"] == 8
 
 
+def test_the_twins_time_stays_the_clocks(twin):
+    """Ticks that were given up passed for the twin, too: what is stamped now is not from its future."""
+    clock, began_ns = SlowClock([(MOST_BEHIND + 20) * twin.cell.tick_ns]), twin.time_ns
+    TwinLoop(twin, lambda now_ns: [], clock=clock).run(8)
+    assert abs((twin.time_ns - began_ns) - clock.time_ns) <= twin.cell.tick_ns
+
+
+def test_a_loop_without_an_end_is_told_to_stop(twin):
+    """It ends before the tick at which it is told."""
+    told = iter([False, False, False, True])
+    timing = TwinLoop(twin, lambda now_ns: [], clock=SlowClock([])).run(stop=lambda: next(told))
+    assert timing.ticks == 3
+
+
 def test_the_filter_finds_a_constant_error():
     """From noisy observations of a resting body the error is found better than one observation tells."""
     random, known = np.random.default_rng(0), PoseFilter()

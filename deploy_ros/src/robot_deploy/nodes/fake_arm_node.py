@@ -33,7 +33,8 @@ from robot_deploy.nodes.guarded import guarded
 from robot_deploy.nodes.parameters import declare_parameters
 from robot_deploy.nodes.process import run_node
 from robot_deploy.nodes.qos import COMMAND, EVENTS, LATCHED
-from robot_deploy.nodes.stamps import from_ns, to_ns
+from robot_deploy.nodes.robot_messages import pose_message, take_trajectory
+from robot_deploy.nodes.stamps import from_ns
 from robot_deploy.robots import load_robot
 from robot_deploy.surrogate.arm import JOINTS, SurrogateArm
 from robot_deploy.surrogate.audit import CommandAudit
@@ -146,16 +147,9 @@ class FakeArmNode(Node):
                     self._catch_up()
                     controller.take(np.array(message.data, dtype=np.float64))
                 return
-            points = message.points
-            times = np.array([p.time_from_start.sec * 10**9 + p.time_from_start.nanosec for p in points])
-            columns = [_column(points, part) for part in ("positions", "velocities", "accelerations")]
-            if columns[0] is None:
-                return
             with self._lock:
                 self._catch_up()
-                controller.take(
-                    tuple(message.joint_names), to_ns(message.header.stamp), times, *columns, now_ns=self._clock_ns()
-                )  # fmt: skip
+                take_trajectory(controller, message, now_ns=self._clock_ns())
 
         return take
 
@@ -179,7 +173,8 @@ class FakeArmNode(Node):
         state.position, state.velocity = (positions + noise).tolist(), velocities.tolist()
         self._later(self._states, self._faults.states(state), now_ns)
         if self._ticks % self._pose_every == 0 and self._faults.name != "pose_dropped":
-            self._poses.publish(_pose(cube, stamp_ns))
+            quaternion = cube[[6, 3, 4, 5]]  # wxyz
+            self._poses.publish(pose_message(cube[:3], quaternion, "panda_link0", from_ns(stamp_ns)))
         self._ticks += 1
         if lifted != self._told_success:
             self._told_success = lifted
@@ -236,21 +231,6 @@ class FakeArmNode(Node):
 
     def _complain(self, reason: str) -> None:
         self.get_logger().error(reason)
-
-
-def _column(points: Any, part: str) -> np.ndarray | None:
-    """(K, n) numbers of a trajectory's points; None where the first has none."""
-    if not points or not getattr(points[0], part):
-        return None
-    return np.array([getattr(point, part) for point in points], dtype=np.float64)
-
-
-def _pose(cube: np.ndarray, stamp_ns: int) -> PoseStamped:
-    message = PoseStamped()
-    message.header.stamp, message.header.frame_id = from_ns(stamp_ns), "panda_link0"
-    p, q = message.pose.position, message.pose.orientation
-    p.x, p.y, p.z, q.x, q.y, q.z, q.w = (float(value) for value in cube)
-    return message
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

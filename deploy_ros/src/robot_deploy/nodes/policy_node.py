@@ -278,10 +278,10 @@ class PolicyNode(LifecycleNode):
             if problems:
                 raise UserError(f"observations are not fit: {'; '.join(map(str, problems))}")
             measured = commander.runtime.measured
-        if config.start is None:
-            return
-        if measured is None:
+        if measured is None and (config.mode == "tracker" or config.start is not None):
             raise UserError("no joint state yet")
+        if measured is None or config.start is None:
+            return
         names = commander.runtime.safety.limits.names
         try:
             index = in_order_of(names, tuple(config.start.joints), what="start.joints")

@@ -74,6 +74,10 @@ class TrackerNode(Node):
             ),
         )
         track = config.track.replace("~", p["policy"], 1) if config.track.startswith("~") else config.track
+        if self.resolve_topic_name(track) == self.resolve_topic_name(p["twin"]):
+            raise ConfigError(
+                f"'{track}' is what the policy node tracks and what the twin says; set 'track: ~/track'"
+            )
         self._track = self.create_publisher(JointState, track, SENSOR)
         self._hold = self.create_publisher(Bool, "~/hold", LATCHED)
         self._lag = self.create_publisher(Float64, "~/lag", SENSOR)

@@ -8,9 +8,9 @@ it can and the same inputs give the same run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -24,30 +24,16 @@ from robot_deploy.supervision.states import Event, State
 from robot_deploy.supervision.watchdogs import WatchdogConfig
 from robot_deploy.surrogate.audit import CommandAudit
 from robot_deploy.surrogate.controllers import JointTrajectoryController
+from robot_deploy.tracking.leading import AtOnce, LeadingTwin, StepPolicy
 from robot_deploy.tracking.pace import PaceConfig, TwinPace
 from robot_policies.spec import PolicySpec
 from robot_sim.twin.cell import Cell
-from robot_sim.twin.drive import ToolPull
-from robot_sim.twin.lag import LagEstimator
 from robot_sim.twin.observed import ObservedState
 from robot_sim.twin.surrogate import SurrogateCell
-from robot_sim.twin.twin import Twin, TwinReport
-from robot_sim.twin.view import TwinView
+from robot_sim.twin.twin import TwinReport
 
 _HALVES = 2  # command periods per tick of the twin
 _LEAST_NS = 1_000_000
-
-
-class StepPolicy(Protocol):
-    """A policy, one step at a time."""
-
-    def reset(self) -> None:
-        """Begin an episode."""
-        ...
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the action (A,) for an observation of the task."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +93,8 @@ class TwinRun:
     def __init__(self, cell: Cell, surrogate: SurrogateCell, config: TwinRunConfig | None = None) -> None:
         self._cell, self._surrogate, self._config = cell, surrogate, config or TwinRunConfig()
         self.limits = cell_limits(cell)
-        self.twin = Twin(cell)
-        self.view = TwinView(self.twin)
-        self._lag = LagEstimator()
+        self.leading = LeadingTwin(cell)
+        self.twin, self.view = self.leading.twin, self.leading.view
         names = cell.robot.joints
         self.pace = TwinPace(names, self._config.pace)
         self.audit = CommandAudit(published_limits(cell))
@@ -128,11 +113,10 @@ class TwinRun:
 
     def run(self, policy: StepPolicy, *, seed: int, max_steps: int) -> TwinRunResult:
         """Run an episode of the task; the surrogate starts where `seed` says."""
-        result, cell = TwinRunResult(), self._cell
-        self._begin(seed)
-        policy.reset()
-        per_step = round(cell.rates.twin / cell.rates.policy)
-        ticks, waiting, acted = 0, 0, 0
+        result, leading = TwinRunResult(), self.leading
+        self._begin(seed, policy)
+        per_step = round(self._cell.rates.twin / self._cell.rates.policy)
+        ticks, waiting = 0, 0
         was_held = True
         while result.steps < max_steps and not result.success and not result.fault:
             report = self._tick()
@@ -140,15 +124,9 @@ class TwinRun:
             held = self.pace.hold or bool(report.lost)
             waiting += held
             result.holds += held and not was_held
-            if held and not was_held:
-                self._pull.set(self.twin.world.tool, self._pull.rotation)
             was_held = held
-            if not held:
-                if acted % per_step == 0:
-                    action = policy.act(self.view.observe())
-                    self._pull.set(*self.twin.world.task.tool_goal(action))  # type: ignore[attr-defined]
-                    result.steps += 1
-                acted += 1
+            leading.act(held=held)
+            result.steps = leading.steps
             self._note(result)
             if ticks > 4 * max_steps * per_step:
                 result.fault = "the twin waited three quarters of the time"
@@ -158,20 +136,17 @@ class TwinRun:
 
     # --- how ----------------------------------------------------------------------------------------------
 
-    def _begin(self, seed: int) -> None:
-        """Mirror the resting cell until the twin is in step, then let the twin lead."""
+    def _begin(self, seed: int, policy: StepPolicy) -> None:
+        """Mirror the resting cell until the twin is in step, then let the policy lead."""
         self._surrogate.start(seed)
-        twin, now_ns = self.twin, 0
+        now_ns = 0
         while now_ns < self._config.settle * 1e9:
             now_ns += self._cell.tick_ns
             messages = self._surrogate.advance(now_ns)
             self._listen(messages, now_ns)
-            twin.tick(messages)
-        joints = self._newest
-        twin.mirror = False
-        self._pull = ToolPull(twin.world, stiffness=self._cell.robot.stiffness, hold=self._cell.physics_steps)
-        twin.world.drive = self._pull
-        self.controller.hold(joints)
+            self.leading.tick(messages)
+        self.leading.lead(AtOnce(policy))
+        self.controller.hold(self._newest)
         self._surrogate.follow(self._path)
         self.runtime.command(Event.START)
 
@@ -188,16 +163,10 @@ class TwinRun:
             if target is not None:
                 self.runtime.track(target, now_ns=now_ns)
             self._send(now_ns)
-        report = self.twin.tick(messages)
-        joints = self.twin.world.joints[0]
-        self._lag.twin(self.twin.time_ns, joints)
-        self.twin.lag_ns = (
-            self._lag.update() if self.twin.time_ns // self._cell.tick_ns % 15 == 0 else self.twin.lag_ns
-        )
-        self.pace.twin(
-            self._cell.robot.joints, joints.tolist(), stamp_ns=self.twin.time_ns, now_ns=self.twin.time_ns
-        )
-        self.pace.check(self.twin.time_ns)
+        report = self.leading.tick(messages)
+        now_ns, joints = self.twin.time_ns, self.leading.joints[0]
+        self.pace.twin(self._cell.robot.joints, joints.tolist(), stamp_ns=now_ns, now_ns=now_ns)
+        self.pace.check(now_ns)
         return report
 
     def _listen(self, messages: Sequence[ObservedState], now_ns: int) -> None:
@@ -207,7 +176,6 @@ class TwinRun:
             positions = message.joints.positions
             self._newest = positions
             self.pace.arm(self._cell.robot.joints, positions.tolist(), now_ns=now_ns)
-            self._lag.arm(message.stamp_ns, positions)
             self.runtime.sample(
                 "joints",
                 positions,
