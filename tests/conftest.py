@@ -29,6 +29,7 @@ settings.load_profile("house")
 # being what everything waits for at the end.
 WAITING = (
     "deploy/test_policy_node.py",
+    "deploy/test_twin_node.py",
     "training/test_distributed.py",
     "training/test_resume.py",
     "deploy/test_policy_processes.py",
