@@ -32,15 +32,18 @@ MUST_NOT_IMPORT = {
 
 
 def _is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    test = node.test if isinstance(node, ast.If) else None
+    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+    return name == "TYPE_CHECKING"
 
 
-def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
     """Every node that can run, those inside functions included; imports for annotations only are left out."""
-    for child in ast.iter_child_nodes(node):
-        if not _is_type_checking(child):
-            yield child
-            yield from _runtime_nodes(child)
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [child for child in ast.iter_child_nodes(node) if not _is_type_checking(child)]
 
 
 def _imports(tree: ast.AST, modules: set[str]) -> set[str]:
