@@ -40,6 +40,13 @@ sys.exit(run_node(Probe))
 """
 
 
+STARTER = """
+import os, subprocess, sys
+subprocess.Popen(
+    [sys.executable, "-c", sys.argv[1]], env={**os.environ, "ROBOT_DEPLOY_PARENT": str(os.getpid())}).wait()
+"""
+
+
 def _start(variables: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
@@ -125,3 +132,18 @@ def test_children_set_their_own_libraries(ros_domain, monkeypatch: pytest.Monkey
     assert "LD_LIBRARY_PATH" not in child_environment()
     monkeypatch.delenv("_ROS_WHEELS_BOOTSTRAP_COMPLETE")
     assert child_environment({"A": "1"})["LD_LIBRARY_PATH"] == "/somewhere"
+
+
+def test_a_node_ends_in_order_when_who_started_it_is_killed(ros_domain):
+    """Even by SIGKILL: the node stops what it commands, and is not left behind."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER, PROGRAM],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ros_domain},
+    ) as starter:
+        assert starter.stdout is not None
+        assert "up" in starter.stdout.readline()
+        starter.kill()
+        out, _ = starter.communicate(timeout=60)  # until the node has closed its end of the pipe, too
+    assert "closed" in out

@@ -49,7 +49,7 @@ class Graph:
             module: Module to run.
             parameters: ROS parameters.
         """
-        from robot_deploy.nodes.environment import child_environment
+        from robot_deploy.nodes.environment import PARENT, child_environment
 
         arguments = ["--ros-args", "-r", f"__node:={name}"]
         for key, value in (parameters or {}).items():
@@ -57,7 +57,7 @@ class Graph:
         with (self._logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                env=child_environment(self._environment),
+                env=child_environment({**self._environment, PARENT: str(os.getpid())}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

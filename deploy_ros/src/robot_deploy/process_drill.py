@@ -118,7 +118,7 @@ class ProcessDrill:
         client.follow(String, f"{_POLICY}/state", LATCHED)
         self._inject = client.node.create_publisher(String, f"{_POLICY}/inject", COMMAND)
         self._sensor = client.node.create_publisher(String, f"{_ARM}/fault", EVENTS)
-        self._emergency = client.node.create_publisher(Bool, "/emergency_stop", COMMAND)
+        self._emergency = client.node.create_publisher(Bool, "/emergency_stop", LATCHED)
         self._string, self._bool = String, Bool
         self._runs, self._trace_at = 0, 0
         graph.start("fake_arm", "robot_deploy.nodes.fake_arm_node", {"realtime_priority": priority})
@@ -145,6 +145,7 @@ class ProcessDrill:
                 "trace": str(self._trace),
             },
         )
+        self._client.wait_for_node(_POLICY, 120.0)
         if not self._client.change(_POLICY, "configure", timeout=240.0):
             raise UserError(f"the policy node could not be configured: {self._graph.tail('policy')}")
         self._active = False

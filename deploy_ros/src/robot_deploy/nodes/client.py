@@ -115,6 +115,24 @@ class GraphClient:
             raise UserError(f"{service}: {response.message}")
         return response.message
 
+    def wait_for_node(self, node: str, timeout: float) -> None:
+        """Wait until a lifecycle node answers.
+
+        For seconds after a node was killed its services still seem to be there, and what is asked of them is lost; so
+        the question is asked again and again.
+
+        Raises:
+            UserError: No answer within `timeout` [s].
+        """
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                self.call(GetState, f"{node}/get_state", GetState.Request(), timeout=2.0)
+                return
+            except UserError:
+                if time.monotonic() > until:
+                    raise
+
     def change(self, node: str, transition: str, *, timeout: float = 60.0) -> bool:
         """Ask a lifecycle node for one of `TRANSITIONS`; return whether it succeeded."""
         request = ChangeState.Request(transition=Transition(id=TRANSITIONS[transition]))

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 _BOOTSTRAPPED = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 _LIBRARIES = "LD_LIBRARY_PATH"
 _RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+PARENT = "ROBOT_DEPLOY_PARENT"
+"""Process id of who started a node and must not be outlived by it, however it ends."""
 
 
 def prepare() -> None:

@@ -6,6 +6,8 @@ signal only sets a flag, which the loop sees within `WAIT_S`. ``spin`` without a
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import sys
 import threading
@@ -20,13 +22,14 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from robot_datasets.errors import UserError
-from robot_deploy.nodes.environment import prepare
+from robot_deploy.nodes.environment import PARENT, prepare
 
 WAIT_S = 0.05
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter while another waits; Python's 5 ms would be half a command period."""
 
 USAGE_ERROR = 2
+_PR_SET_PDEATHSIG = 1
 
 
 class ManagedNode(Protocol):
@@ -61,6 +64,7 @@ def run_node(build: Callable[[], ManagedNode], *, arguments: Sequence[str] | Non
     previous = {
         number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
     }
+    _end_with_parent(stop)
     try:
         node = build()
         try:
@@ -77,6 +81,15 @@ def run_node(build: Callable[[], ManagedNode], *, arguments: Sequence[str] | Non
         for number, handler in previous.items():
             signal.signal(number, handler)
     return 0
+
+
+def _end_with_parent(stop: threading.Event) -> None:
+    """If somebody started this process who shall not be outlived: stop in an orderly way when it is gone."""
+    parent = os.environ.pop(PARENT, "")
+    if parent and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if str(os.getppid()) != parent:  # gone already
+            stop.set()
 
 
 def make_executor() -> Any:
