@@ -1,8 +1,8 @@
 """Zarr v3 groups and arrays as plain files, with the same bytes that zarr-python writes.
 
-A store is some forty arrays, most of them tiny. zarr-python passes each through its event loop several times, which
-takes ten times as long as writing and reading the files does. It also makes the bytes of a store a matter of
-this file alone. Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/
+A store is some forty arrays, most of them tiny. zarr-python passes each through its event loop several times, which was
+most of what a small store cost. Plain files also make the bytes of a store a matter of this module alone.
+Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/
 and, for shards, its codec ``sharding_indexed``.
 """
 
