@@ -123,3 +123,29 @@ def test_an_array_of_another_program_is_left_to_zarr(tmp_path):
     _by_zarr(tmp_path / "holes", "a", np.zeros((8, 2)), 2, 4, {})
     (tmp_path / "holes/a/c/1/0").unlink()
     assert [read_sharded(tmp_path / name) for name in ("plain", "holes/a", "nothing")] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"shape": [\n    20', '"shape": [\n    9000000000000000'),
+        ('"shape": [\n    20', '"shape": [\n    -1'),
+        ('"chunk_shape": [\n          4', '"chunk_shape": [\n          0'),
+        ('"chunk_shape": [\n        12', '"chunk_shape": [\n        0'),
+        ('"float64"', '"object"'),
+        ('"float64"', '["float64"]'),
+        ("{", "["),
+        ('"node_type": "array"', '"node_type": "group"'),
+    ],
+)
+def test_damaged_metadata_is_left_to_zarr(tmp_path, old, new):
+    """Sizes that cannot be, types that are none, broken JSON."""
+    values = np.zeros((20, 3))
+    ZarrFiles(tmp_path, {}).sharded_array(
+        "a", [values], shape=values.shape, dtype=values.dtype, chunk=4, shard=12
+    )
+    file = tmp_path / "a/zarr.json"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    assert read_sharded(tmp_path / "a") is None

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from robot_deploy.graph import Graph
+
 PROGRAM = """
 import sys, threading
 import rclpy
@@ -147,3 +149,16 @@ def test_a_node_ends_in_order_when_who_started_it_is_killed(ros_domain):
         starter.kill()
         out, _ = starter.communicate(timeout=60)  # until the node has closed its end of the pipe, too
     assert "closed" in out
+
+
+def test_the_log_of_a_node_is_of_this_graph(tmp_path: Path):
+    """A node that is started again adds to its log; another graph in the same folder begins a new one."""
+    for modules in (["missing_one", "missing_two"], ["missing_three"]):
+        with Graph({}, tmp_path) as graph:
+            for module in modules:
+                graph.start("node", module)
+                graph.processes["node"].wait(timeout=60)
+            told = graph.tail("node", 20)
+            assert [name in told for name in ("missing_one", "missing_two", "missing_three")] == [
+                name in modules for name in ("missing_one", "missing_two", "missing_three")
+            ]

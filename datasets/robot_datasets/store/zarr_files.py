@@ -22,6 +22,17 @@ _INDEX_CODECS: list[dict[str, Any]] = [
     {"name": "crc32c"},
 ]
 _ABSENT = np.iinfo(np.uint64).max
+_UNUSABLE = (
+    OSError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What damaged metadata and damaged shards raise."""
 
 
 class ZarrFiles:
@@ -105,7 +116,7 @@ def read_sharded(folder: Path) -> np.ndarray | None:
         for number, start in enumerate(range(0, shape[0], shard)):
             data = _chunk_file(folder, number, len(shape)).read_bytes()
             _unpack_shard(data, values[start : start + shard], chunk, shard // chunk)
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError):
+    except _UNUSABLE:
         return None
     return values
 

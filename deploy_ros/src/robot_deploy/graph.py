@@ -40,6 +40,7 @@ class Graph:
         self._environment, self._logs, self._priority = dict(environment), logs, priority
         logs.mkdir(parents=True, exist_ok=True)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun: set[str] = set()
 
     def start(self, name: str, module: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Start a node.
@@ -54,7 +55,9 @@ class Graph:
         arguments = ["--ros-args", "-r", f"__node:={name}"]
         for key, value in (parameters or {}).items():
             arguments += ["-p", f"{key}:={_text(value)}"]
-        with (self._logs / f"{name}.log").open("ab") as log:
+        mode = "ab" if name in self._begun else "wb"  # what an earlier graph left would be told as this one's
+        self._begun.add(name)
+        with (self._logs / f"{name}.log").open(mode) as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 env=child_environment({**self._environment, PARENT: str(os.getpid())}),
