@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def write_recordings(root: Path, n_episodes: int, n_steps: int) -> Path:
             for key in old:
                 old.copy(key, new)
         repacked.replace(path)
+    return root
+
+
+def written(root: Path, n_episodes: int, n_steps: int) -> Path:
+    """Write recordings in a process of its own: every process begins with the peak memory of its parent."""
+    process = get_context("spawn").Process(target=write_recordings, args=(root, n_episodes, n_steps))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"recordings could not be written to {root}")
     return root
 
 
@@ -109,7 +120,7 @@ def measured(what: str, source: Path, folder: Path, workers: int = 1) -> dict[st
 
 def speed(folder: Path, n_episodes: int, n_steps: int, rounds: int) -> None:
     """Print MB/s of copying and converting."""
-    source = write_recordings(folder / "source", n_episodes, n_steps)
+    source = written(folder / "source", n_episodes, n_steps)
     megabytes = sum(path.stat().st_size for path in source.rglob("*.hdf5")) / 1e6
     ways: dict[str, tuple[str, int]] = {
         "plain copy": ("copy", 1),
@@ -143,7 +154,7 @@ def memory(folder: Path, lengths: list[int]) -> None:
     print("\n| steps of the recording | source | peak memory |")
     print("|--:|--:|--:|")
     for n_steps in lengths:
-        source = write_recordings(folder / "source", 1, n_steps)
+        source = written(folder / "source", 1, n_steps)
         megabytes = sum(path.stat().st_size for path in source.rglob("*.hdf5")) / 1e6
         taken = measured("convert", source, folder)
         print(f"| {n_steps:,} | {megabytes:,.0f} MB | {taken['peak'] / 1e6:,.0f} MB |", flush=True)

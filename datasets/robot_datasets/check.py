@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 from robot_datasets.errors import DatasetError
 from robot_datasets.statistics import STATISTICS
 from robot_datasets.store import EpisodeStore, layout
+from robot_datasets.store.checksum import CHECKSUM_BYTES, Checksum, new_checksum
 from robot_datasets.store.frames import decode_as
 from robot_datasets.store.images import ImageColumn
 
@@ -94,7 +94,7 @@ def check_store(store: EpisodeStore, *, progress: Callable[[int, int], None] | N
     starts = store.episode_starts
     for episode in range(store.n_episodes):
         start, stop = int(starts[episode]), int(store.episode_ends[episode])
-        digest = hashlib.blake2b(digest_size=16)
+        digest = new_checksum(CHECKSUM_BYTES if checksums is None else checksums.shape[1])
         problems = list(_column_problems(columns, start, stop, digest))
         for name, column in images.items():
             problems.extend(_frame_problems(name, column, start, stop, digest))
@@ -139,7 +139,9 @@ def _column_or_none(store: EpisodeStore, key: str) -> Any:
     return column if len(column) == store.n_episodes else None
 
 
-def _column_problems(columns: dict[str, np.ndarray], start: int, stop: int, digest: Any) -> Iterator[Problem]:
+def _column_problems(
+    columns: dict[str, np.ndarray], start: int, stop: int, digest: Checksum
+) -> Iterator[Problem]:
     for name, column in columns.items():
         part = np.ascontiguousarray(column[start:stop])
         digest.update(name.encode() + b"\0" + part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes())
@@ -150,7 +152,9 @@ def _column_problems(columns: dict[str, np.ndarray], start: int, stop: int, dige
                 yield Problem("values", detail, feature=name)
 
 
-def _frame_problems(name: str, column: ImageColumn, start: int, stop: int, digest: Any) -> Iterator[Problem]:
+def _frame_problems(
+    name: str, column: ImageColumn, start: int, stop: int, digest: Checksum
+) -> Iterator[Problem]:
     digest.update(name.encode() + b"\0")
     for step in range(start, stop):
         frame = column.encoded(step)

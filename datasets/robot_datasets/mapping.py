@@ -6,6 +6,7 @@ Reading one never names Python objects, so it cannot run code. An unknown key is
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{_place(where)}: expected a mapping of {cls.__name__} fields, got {values!r}")
-    hints = typing.get_type_hints(cls)
+    hints = _type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
@@ -50,6 +51,11 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
 def to_mapping(config: Any) -> dict[str, Any]:
     """The inverse of `from_mapping`: a plain tree of dicts, lists and scalars, ready for JSON or YAML."""
     return _plain(dataclasses.asdict(config))
+
+
+@functools.cache  # evaluates every annotation anew, which is most of the time of reading a file of many entries
+def _type_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _plain(value: Any) -> Any:

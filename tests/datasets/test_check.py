@@ -8,6 +8,7 @@ import zarr
 
 from robot_datasets.check import check_store
 from robot_datasets.store import EpisodeStore
+from robot_datasets.store.checksum import new_checksum
 from robot_datasets.summary import summarise
 from robot_datasets.testing import EXAMPLE_IMAGE, write_example_store
 
@@ -56,6 +57,17 @@ def test_a_changed_number_breaks_the_checksum(path: Path) -> None:
     column = EpisodeStore.open(path).column("action")
     _overwrite(path, "data/action", 9, np.median(column, axis=0))
     assert ("checksum", 2, "") in _kinds(path)
+
+
+def test_checksums_of_earlier_stores_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store whose checksums are BLAKE2b, 16 bytes wide, is sound, and a changed number breaks them as well."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr("robot_datasets.store.record.new_checksum", lambda: new_checksum(16))
+        store = write_example_store(tmp_path / "s.zarr", [3, 5, 2], image_size=8)
+    assert store.episodes["checksum"].shape == (3, 16)
+    assert check_store(store).ok
+    _overwrite(tmp_path / "s.zarr", "data/action", 9, np.median(store.column("action"), axis=0))
+    assert ("checksum", 2, "") in _kinds(tmp_path / "s.zarr")
 
 
 def test_a_damaged_frame_is_found(path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from robot_datasets import statistics
 from robot_datasets.errors import DatasetError
 from robot_datasets.statistics import FeatureStats, PixelStatistics, merge_moments, merge_pixels
+from robot_datasets.store.frames import sampled_pixels
 from robot_datasets.streamed_statistics import statistics_of_pieces
 from robot_datasets.testing import EXAMPLE_IMAGE, write_example_store
 
@@ -103,11 +104,18 @@ def test_statistics_of_chosen_episodes_are_over_their_steps(tmp_path: Path) -> N
 
 
 def test_statistics_of_images_cover_the_chosen_episodes(tmp_path: Path) -> None:
-    """Image statistics of an episode of up to four steps are those of all its pixels."""
-    store = write_example_store(tmp_path / "s.zarr", [4, 3], image_size=6)
-    pixels = store.images(EXAMPLE_IMAGE).decode(np.arange(4)).reshape(-1, 3)
+    """Image statistics of an episode of up to two steps are those of all its pixels."""
+    store = write_example_store(tmp_path / "s.zarr", [2, 3], image_size=6)
+    pixels = store.images(EXAMPLE_IMAGE).decode(np.arange(2)).reshape(-1, 3)
     expected = FeatureStats.of(pixels).to_array()
     np.testing.assert_allclose(store.stats(EXAMPLE_IMAGE, [0]).to_array(), expected, rtol=1e-12)
+
+
+def test_statistics_of_large_images_take_pixels_on_a_grid() -> None:
+    """Every pixel of a small frame, every third of one with 480 rows, whatever the number of columns."""
+    small, large = np.zeros((96, 96, 3), np.uint8), np.arange(480 * 640).reshape(480, 640, 1)
+    assert sampled_pixels(small).shape == (96, 96, 3)
+    np.testing.assert_array_equal(sampled_pixels(large), large[::3, ::3])
 
 
 @pytest.mark.parametrize("episodes", [[], [4], [-1]])

@@ -95,7 +95,7 @@ def test_an_unusable_episode_is_refused_where_it_is_taken_in(tmp_path: Path) -> 
             parts.write(episode, writer.parts_folder() / "0")
 
 
-@pytest.mark.parametrize("write", [0, 1, 2, 3], ids=["first frame", "last frame", "rows", "journal"])
+@pytest.mark.parametrize("write", [0, 1, 2], ids=["frames", "rows", "journal"])
 def test_a_disk_that_fills_up_leaves_no_half_event(
     write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

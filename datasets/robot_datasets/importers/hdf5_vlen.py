@@ -31,6 +31,7 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError
 
 _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 _HEADER = 16
+_SMALLEST_COLLECTION = 4096
 _WHOLE_COLLECTION = 1 << 20
 """Collections up to this size are read at once [bytes]; larger ones hold one large object."""
 
@@ -111,7 +112,7 @@ class _ByHeap:
         if not length:
             return b""
         try:
-            self._open_collection(int(self._addresses[row]))
+            self._open_collection(int(self._addresses[row]), length)
             place = self._objects.get(int(self._indices[row]))
             if place is None or place[1] < length:
                 raise EpisodeError(f"no object {self._indices[row]} of {length} bytes in its heap")
@@ -121,17 +122,19 @@ class _ByHeap:
                 f"{self._name} step {row} cannot be read, the file is damaged: {error}"
             ) from error
 
-    def _open_collection(self, address: int) -> None:
-        """Find the objects of a collection: index -> (address of the data, size)."""
+    def _open_collection(self, address: int, length: int) -> None:
+        """Find the objects of a collection that holds one of `length` bytes: index -> (address of the data, size)."""
         if address == self._collection:
             return
         self._collection, self._content = -1, b""
-        header = self._bytes(address, _HEADER)
-        size = int.from_bytes(header[8:], "little")
-        if header[:5] != b"GCOL\x01" or not _HEADER < size <= self._file_bytes - address:
+        # Usually it holds this object alone, and one read is enough.
+        guess = max(_SMALLEST_COLLECTION, 2 * _HEADER + (length + 7) // 8 * 8)
+        begin = self._bytes(address, max(_HEADER, min(guess, _WHOLE_COLLECTION, self._file_bytes - address)))
+        size = int.from_bytes(begin[8:_HEADER], "little")
+        if begin[:5] != b"GCOL\x01" or not _HEADER < size <= self._file_bytes - address:
             raise EpisodeError(f"no heap collection at {address}")
         whole = size <= _WHOLE_COLLECTION
-        content = self._bytes(address, size) if whole else b""
+        content = begin if len(begin) >= size else self._bytes(address, size) if whole else b""
         objects: dict[int, tuple[int, int]] = {}
         place = _HEADER
         while place + _HEADER <= size:

@@ -13,22 +13,24 @@ from robot_datasets.errors import DatasetError, UserError, describe_unexpected
 from robot_datasets.features import Feature
 from robot_datasets.image_codec import JPEG_BGR, BytesLike, decode_frame, decode_raw, encode_frame, frame_size
 from robot_datasets.statistics import PixelStatistics
+from robot_datasets.store.checksum import Checksum
 from robot_datasets.store.layout import StoreSpec
 
-SAMPLED_FRAMES = 4
+SAMPLED_FRAMES = 2
 """Frames per episode and camera that image statistics are taken from, evenly spaced."""
+
+SAMPLED_SIDE = 150
+"""Pixels along the shorter side that image statistics are taken from, or up to twice as many."""
+
+_GATHERED_BYTES = 1 << 20
 
 
 class ByteSink(Protocol):
     """Where encoded frames go, one after the other."""
 
     def write(self, data: bytes) -> None:
-        """Append the bytes of one frame."""
+        """Append the bytes of some frames."""
         ...
-
-
-class _Digest(Protocol):
-    def update(self, data: bytes, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class AppendedFrames:
 
 
 def append_frames(
-    episode: Episode, name: str, spec: StoreSpec, n_steps: int, sink: ByteSink, digest: _Digest
+    episode: Episode, name: str, spec: StoreSpec, n_steps: int, sink: ByteSink, digest: Checksum
 ) -> AppendedFrames:
     """Stream one camera's frames into `sink` and `digest`; `EpisodeError` if any is unusable."""
     who = f"episode '{episode.source_id}': {name}"
@@ -49,23 +51,48 @@ def append_frames(
     lengths: list[int] = []
     samples: list[np.ndarray] = []
     digest.update(name.encode() + b"\0")
+    out = _Gathered(sink, digest)
     for step, frame in enumerate(_readable(episode.images[name], who)):
         if step >= n_steps:
             raise EpisodeError(f"{who} has more than {n_steps} frames; expected one per step")
         try:
             check_frame(frame, feature, encoding)
             if step in wanted:
-                samples.append(decode_as(frame, feature, encoding))
+                samples.append(sampled_pixels(decode_as(frame, feature, encoding)))
         except DatasetError as error:
             raise EpisodeError(f"{who}, step {step}: {error}") from error
-        sink.write(frame)
-        digest.update(frame)
+        out.write(frame)
         lengths.append(len(frame))
+    out.flush()
     if len(lengths) != n_steps:
         raise EpisodeError(f"{who} has {len(lengths)} frames for {n_steps} steps; expected one per step")
     array = np.asarray(lengths, dtype="<i8")
     digest.update(array.tobytes())
     return AppendedFrames(array, PixelStatistics.of(samples, dtype=feature.dtype, channels=feature.shape[2]))
+
+
+class _Gathered:
+    """Hands frames on some at a time: many small writes cost twice as much as few large ones."""
+
+    def __init__(self, sink: ByteSink, digest: Checksum) -> None:
+        self._sink, self._digest = sink, digest
+        self._waiting: list[bytes] = []
+        self._n_bytes = 0
+
+    def write(self, frame: bytes) -> None:
+        """Keep a frame until there are enough."""
+        self._waiting.append(frame)
+        self._n_bytes += len(frame)
+        if self._n_bytes >= _GATHERED_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what waits."""
+        data = b"".join(self._waiting)
+        self._sink.write(data)
+        self._digest.update(data)
+        self._waiting.clear()
+        self._n_bytes = 0
 
 
 def _readable(frames: Iterable[bytes], who: str) -> Iterator[bytes]:
@@ -90,6 +117,12 @@ def _readable(frames: Iterable[bytes], who: str) -> Iterator[bytes]:
 def sampled_steps(n_steps: int) -> set[int]:
     """Return up to `SAMPLED_FRAMES` steps, evenly spaced and away from the ends."""
     return {(2 * k + 1) * n_steps // (2 * SAMPLED_FRAMES) for k in range(SAMPLED_FRAMES)}
+
+
+def sampled_pixels(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels (h, w, C) on a grid of a frame (H, W, C), as many as its statistics need."""
+    stride = max(1, min(pixels.shape[:2]) // SAMPLED_SIDE)
+    return pixels[::stride, ::stride].copy()  # lets go of the frame
 
 
 def check_frame(frame: BytesLike, feature: Feature, encoding: str) -> None:

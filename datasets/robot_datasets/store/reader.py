@@ -29,7 +29,7 @@ class EpisodeColumns(Mapping[str, Any]):
     """Per-episode columns, each read on first use: number arrays (E,), lists of text, lists of segments.
 
     Keys: ``source_id``, ``split`` (list of str), ``task_index``, ``n_steps`` (int64), ``success``
-    (int8; -1 unknown, 0, 1), ``checksum`` ((E, 16) uint8), ``segments`` (list of lists of `Segment`).
+    (int8; -1 unknown, 0, 1), ``checksum`` ((E, 32) uint8), ``segments`` (list of lists of `Segment`).
     """
 
     def __init__(self, store: EpisodeStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from robot_datasets.episode import Episode, Segment
 from robot_datasets.statistics import FeatureStats
+from robot_datasets.store.checksum import new_checksum
 from robot_datasets.store.frames import ByteSink, append_frames
 from robot_datasets.store.intake import checked_columns, checked_segments
 from robot_datasets.store.layout import StoreSpec, storable_text
@@ -49,7 +49,7 @@ def take_in(episode: Episode, spec: StoreSpec, sinks: Mapping[str, ByteSink]) ->
     columns = checked_columns(episode, spec)
     n_steps = episode.n_steps
     segments = checked_segments(episode, n_steps)
-    digest = hashlib.blake2b(digest_size=16)
+    digest = new_checksum()
     arrays: dict[tuple[str, str], np.ndarray] = {}
     for name, column in columns.items():
         digest.update(name.encode() + b"\0" + column.tobytes())
