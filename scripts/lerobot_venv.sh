@@ -28,7 +28,7 @@ pip ${PIP_ARGS:-} torch
 # What reading needs of lerobot's requirements, then what our own reader and the tests need.
 pip "$hf_datasets" "huggingface-hub<1" "av>=15,<16" "packaging<26" "accelerate>=1.10,<2" "draccus==0.10.0" \
   pyarrow pandas jsonlines einops pillow imageio deepdiff termcolor safetensors numpy
-pip "zarr>=3.0.8,<4" simplejpeg h5py pyyaml scipy pytest pytest-timeout hypothesis
+pip "zarr>=3.0.8,<4" simplejpeg pyspng h5py pyyaml scipy pytest pytest-timeout hypothesis
 pip --no-deps "lerobot==$version"
 "$venv/bin/python" - "$here" <<'PYTHON'
 import sysconfig

@@ -19,7 +19,7 @@ from typing import Any
 JSON_NAME = "conversion-report.json"
 HTML_NAME = "conversion-report.html"
 
-_PACKAGES = ("numpy", "zarr", "h5py", "pyarrow", "av", "simplejpeg", "pillow")
+_PACKAGES = ("numpy", "zarr", "h5py", "pyarrow", "av", "simplejpeg", "pyspng", "pillow")
 _NUMBER = re.compile(r"\d[\d.,]*(?:e[+-]?\d+)?")
 _EXAMPLES = 3
 
