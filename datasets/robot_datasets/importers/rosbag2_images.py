@@ -55,6 +55,11 @@ def frame_of(message: Any, kind: str, topic: str, *, depth: bool, encoding: str)
         raise
     except DatasetError as error:
         raise BagError(f"{topic}: {error}") from error
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise BagError(
+            f"{topic}: the bag defines {kind} with other fields than ROS 2 ({error}); "
+            "the file is damaged, copy it again"
+        ) from error
 
 
 def check_type(kind: str, topic: str) -> None:

@@ -120,6 +120,8 @@ class SqliteFile(StorageFile):
         self._path = path
         log = path.with_name(path.name + "-wal")
         pending = log.is_file() and log.stat().st_size > 0
+        if not pending:
+            _check_length(path)
         uri = path.absolute().as_uri() + ("?mode=ro" if pending else "?mode=ro&immutable=1")
         try:
             self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
@@ -186,6 +188,22 @@ class SqliteFile(StorageFile):
                 str(name), full_type(str(kind)), text, encoding, before + int(counts.get(number, 0))
             )
         return ids, topics
+
+
+def _check_length(path: Path) -> None:
+    """Raise `BagError` if the last page of a database is cut short; SQLite fills it up with zeros and says nothing.
+
+    The page size [bytes] is at byte 16 of the header, 1 stands for 65536 (SQLite file format, 1.3.2).
+    """
+    with path.open("rb") as file:
+        header = file.read(18)
+    page = int.from_bytes(header[16:18], "big")
+    page = 1 << 16 if page == 1 else page
+    size = path.stat().st_size
+    if page and size % page:
+        raise BagError(
+            f"{path.name} has {size} bytes, no whole number of pages of {page}; it is cut short, copy it again"
+        )
 
 
 def full_type(name: str) -> str:
