@@ -131,11 +131,15 @@ def start_readers(
         if not buffer.exists():
             export(raw, buffer, format="diffusion_policy_zarr", options={"keys": "store"})
         key = camera.rpartition(".")[2] if not (buffer / "data" / camera).exists() else camera
-        for encoding, kind, tolerance in (("raw", "raw", 0.0), ("jpeg2k", "lossy", 3.0)):
+        for name, kind, tolerance in (
+            ("raw", "raw", 0.0),
+            ("raw, stacked", "raw", 0.0),
+            ("jpeg2k", "lossy", 3.0),
+        ):
             script = str(HERE / "window_reader_diffusion_policy.py")
             checkout = str(arguments.diffusion_policy)
-            command = [arguments.diffusion_policy_python, script, checkout, str(buffer), key, encoding]
-            readers.append(Reader(f"diffusion_policy, {encoding} in RAM", kind, command, tolerance=tolerance))
+            command = [arguments.diffusion_policy_python, script, checkout, str(buffer), key, name]
+            readers.append(Reader(f"diffusion_policy, {name} in RAM", kind, command, tolerance=tolerance))
     if arguments.lerobot_python:
         lengths = [str(n) for n in raw.episodes["n_steps"]]
         for images, kind, tolerance in (("video", "lossy", 8.0), ("image", "lossless", 0.0)):

@@ -556,6 +556,21 @@ def test_absurd_sizes_are_damage(tmp_path: Path) -> None:
     assert "more than 1 GiB; the file is damaged" in rejected.reason
 
 
+def test_more_frames_than_a_file_can_hold_are_damage(tmp_path: Path) -> None:
+    """Ten million frames in a small file are refused before a clock for them is made."""
+    write_robomind(tmp_path, episode="a", n_steps=3, depth=False)
+    written = write_robomind(tmp_path, episode="b", n_steps=3, depth=False)
+    with h5py.File(written.path, "r+") as file:
+        key = next(key for key in file["observations/rgb_images"])  # type: ignore[union-attr]
+        del file[f"observations/rgb_images/{key}"]
+        file.create_dataset(
+            f"observations/rgb_images/{key}", (10**7,), dtype=h5py.vlen_dtype(np.uint8), chunks=(1000,)
+        )
+    _, (_, rejected) = _read(tmp_path)
+    assert isinstance(rejected, Rejected)
+    assert "claims 10000000 rows, more than fit into a file of" in rejected.reason
+
+
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     """Trees that are linked together from several disks are found whole."""
     write_robomind(tmp_path / "disk", n_steps=3, release="")

@@ -45,18 +45,29 @@ class FrameSource(Protocol):
 
 
 def check_byte_strings(dataset: Any) -> None:
-    """Raise `EpisodeError` unless a dataset is (T,) of byte strings of varying length."""
+    """Raise `EpisodeError` unless a dataset is (T,) of byte strings of varying length, as many as its file can hold."""
     import h5py
 
     try:
         kind = h5py.check_vlen_dtype(dataset.dtype)
         fits = dataset.ndim == 1 and kind is not None and np.dtype(kind) == np.uint8
         found = f"{dataset.dtype} of shape {dataset.shape}"
+        n_rows = dataset.size or 0
+        n_bytes = dataset.file.id.get_filesize()
     except DAMAGE as error:
         raise EpisodeError(f"{dataset.name} has an unreadable type: {error}") from error
     if not fits:
         raise EpisodeError(
             f"{dataset.name} is {found}; expected (T,) encoded frames, byte strings of varying length"
+        )
+    _check_claim(dataset.name, n_rows, n_bytes)
+
+
+def _check_claim(name: str, n_rows: int, n_bytes: int) -> None:
+    """Raise `EpisodeError` if the references alone of so many rows do not fit into a file; nothing is allocated yet."""
+    if n_rows * _REFERENCE.itemsize > n_bytes:
+        raise EpisodeError(
+            f"{name} claims {n_rows} rows, more than fit into a file of {n_bytes} bytes; it is damaged, copy it again"
         )
 
 
@@ -172,10 +183,7 @@ def _references(dataset: Any) -> np.ndarray | None:
         if dataset.id.get_create_plist().get_nfilters() or not os.path.isfile(file.filename):
             return None
         n_rows = len(dataset) if dataset.ndim else 1
-        if n_rows * _REFERENCE.itemsize > os.path.getsize(file.filename):
-            raise EpisodeError(
-                f"{dataset.name} claims {n_rows} frames, more than fit into the file; it is damaged"
-            )
+        _check_claim(dataset.name, n_rows, os.path.getsize(file.filename))
         layout = dataset.id.get_create_plist().get_layout()
         if layout == h5py.h5d.CONTIGUOUS:
             place = dataset.id.get_offset()

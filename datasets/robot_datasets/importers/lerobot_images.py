@@ -36,7 +36,9 @@ def frame_bytes(value: Any, tree: FileTree, who: str) -> bytes:
     try:
         return tree.read(path)
     except FileNotFoundError as error:
-        raise EpisodeError(f"{who} refers to {path!r}, which is not a file of the dataset") from error
+        raise EpisodeError(
+            f"{who} refers to {path!r}, which is not a file of the dataset; copy it again"
+        ) from error
     except (OSError, ArchiveError) as error:
         raise EpisodeError(f"{who}: {path!r} cannot be read ({error}); copy it again") from error
 
