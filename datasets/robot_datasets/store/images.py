@@ -104,7 +104,8 @@ class ImageColumn:
             frames = rows.reshape(len(rows), *self.feature.shape)
             if len(chosen) == len(steps):
                 return np.take(frames, places, axis=0, out=out, mode="clip")  # clip copies without a buffer
-            out[chosen] = frames[places]
+            for position, place in zip(chosen.tolist(), places.tolist(), strict=True):
+                out[position] = frames[place]  # together they would be copied twice
         for place in np.flatnonzero(~whole).tolist():  # across two files
             decode_as(
                 blob.read(int(starts[place]), int(starts[place]) + size), self.feature, "raw", out=out[place]
