@@ -1,11 +1,13 @@
 """The rollout loop: seeds own their episodes, trouble is recorded, configuration errors are early."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from robot_datasets.errors import DatasetError
 from robot_policies.configuration import ConfigError
 from robot_policies.evaluation.evaluate import evaluate_policy
 from robot_policies.evaluation.inference import episode_generator
@@ -153,6 +155,27 @@ def test_bad_seeds(policy, point_mass, seeds, message):
     """No seeds, repeated seeds and negative seeds are configuration errors."""
     with pytest.raises(ConfigError, match=message):
         evaluate_policy(policy, point_mass(), seeds, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "message"),
+    [
+        ("rey", 2, "did you mean 'ray'"),
+        ("ray", 0, "pool=ray has at least one, got 0"),
+        ("process", -1, "expected >= 0"),
+    ],
+)
+def test_pools_that_do_not_exist(policy, point_mass, kind, workers, message):
+    """An unknown pool, or one that does not go with the number of workers, is refused with what would."""
+    with pytest.raises(ConfigError, match=message):
+        evaluate_policy(policy, point_mass(), [1], workers=workers, pool=kind)
+
+
+def test_a_missing_ray_is_one_clear_line(policy, point_mass, monkeypatch):
+    """Without the package, the error says how to get it and what to do without it."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DatasetError, match=r"robot-policies\[distributed\].*use pool=process"):
+        evaluate_policy(policy, point_mass(), [1], workers=1, pool="ray")
 
 
 def test_unknown_executor(policy, point_mass):

@@ -12,8 +12,9 @@ from robot_policies.checkpoint import CheckpointError, save_policy
 from robot_policies.cli.main import main
 from robot_policies.configuration import ConfigError
 from robot_policies.evaluation import run as run_module
+from robot_policies.evaluation.config import EvaluationConfig
 from robot_policies.evaluation.results import ResultsError
-from robot_policies.evaluation.run import EvaluationConfig, rewrite_report, run_evaluation
+from robot_policies.evaluation.run import rewrite_report, run_evaluation
 from robot_policies.policies import build_policy
 from robot_policies.spec import PolicySpec
 from robot_sim import registry

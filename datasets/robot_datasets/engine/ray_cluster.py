@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from robot_datasets.engine.dispatch import Finished, Lost, Task
+from robot_datasets.engine.ray_connection import RayConnection
 from robot_datasets.engine.work import Job, work
 from robot_datasets.errors import DatasetError, UserError
 
@@ -26,24 +27,8 @@ class RayCluster:
         Raises:
             DatasetError: Ray is not installed or cannot be reached.
         """
-        try:
-            import ray
-            import ray.exceptions
-        except ModuleNotFoundError as error:
-            raise DatasetError(
-                "executor 'ray' needs Ray; pip install 'robot-policies[distributed]', or use --executor process"
-            ) from error
-        self._ray = ray
-        self._started = not ray.is_initialized()
-        if self._started:
-            address = os.environ.get("RAY_ADDRESS")
-            cores: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-            try:
-                ray.init(address=address, log_to_driver=False, configure_logging=False, **cores)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise DatasetError(
-                    f"cannot connect to Ray ({error}); check RAY_ADDRESS or use --executor process"
-                ) from error
+        self._connection = RayConnection(cores=workers, instead="use --executor process")
+        self._ray = ray = self._connection.ray
         self._workers = workers
         self._job: Any = ray.put(job)
         self._run: Any = ray.remote(num_cpus=1, max_retries=0)(_run)
@@ -82,8 +67,7 @@ class RayCluster:
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
-        if self._started:
-            self._ray.shutdown()
+        self._connection.close()
 
     def _check_visible(self, finished: list[Finished]) -> None:
         for event in finished:

@@ -17,6 +17,7 @@ _BUILT_IN = {
     "lerobot-v2.1": "robot_datasets.exporters.lerobot:LeRobotV21",
     "lerobot-v3": "robot_datasets.exporters.lerobot:LeRobotV3",
     "robomimic_hdf5": "robot_datasets.exporters.robomimic:RobomimicFile",
+    "robomind": "robot_datasets.exporters.robomind:RoboMindTree",
 }
 
 

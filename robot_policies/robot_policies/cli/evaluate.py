@@ -32,7 +32,8 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("robot_policies").setLevel(logging.INFO)
     # Imported here so that --help does not wait for torch.
-    from robot_policies.evaluation.run import EvaluationConfig, run_evaluation
+    from robot_policies.evaluation.config import EvaluationConfig
+    from robot_policies.evaluation.run import run_evaluation
     from robot_policies.evaluation.summary import headline
 
     config = EvaluationConfig.parse(values)

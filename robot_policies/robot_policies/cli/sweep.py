@@ -53,7 +53,7 @@ def run(argv: Sequence[str]) -> int:
     ]
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Imported here so that --help does not wait for torch.
-    from robot_policies.evaluation.run import EvaluationConfig
+    from robot_policies.evaluation.config import EvaluationConfig
     from robot_policies.evaluation.sweep import UNDISTURBED, run_sweep
 
     run_sweep(

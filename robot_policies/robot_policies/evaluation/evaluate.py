@@ -37,6 +37,7 @@ def evaluate_policy(
     *,
     task_options: Mapping[str, Any] | None = None,
     workers: int = 2,
+    pool: str = "process",
     n_envs: int | None = None,
     executor: Mapping[str, Any] | None = None,
     inference_delay: int = 0,
@@ -56,6 +57,7 @@ def evaluate_policy(
         seeds: Episode seeds.
         task_options: Options of the registered task.
         workers: Processes for the environments; 0 runs them in this process.
+        pool: Where they are, one of `robot_policies.evaluation.rollout.POOLS`.
         n_envs: Environments that run side by side, which is the largest inference batch; by default 16.
         executor: Executor, ``{"type": ...}``; None executes the policy's own T_a steps of each chunk.
         inference_delay: Steps that the environment goes on while a chunk is computed.
@@ -83,11 +85,11 @@ def evaluate_policy(
         inference_delay=inference_delay,
     )
     n_envs = min(len(seeds), n_envs or ENVIRONMENTS_DEFAULT)
-    with open_pool(plan, workers=min(workers, n_envs), timeout_s=timeout_s) as pool:
-        spec = pool.task_spec
+    with open_pool(plan, workers=min(workers, n_envs), timeout_s=timeout_s, kind=pool) as environments:
+        spec = environments.task_spec
         policy.spec.require(spec.features, fps=spec.fps, who=f"task '{spec.name}'")
         rollout = Rollout(
-            pool,
+            environments,
             policy,
             sampler=sampler,
             device=torch.device(device),
@@ -96,5 +98,5 @@ def evaluate_policy(
         )
         results = rollout.run(seeds, n_envs)
         if video is not None:
-            film_results(pool, video.select(results), Path(video_folder), n_envs)
+            film_results(environments, video.select(results), Path(video_folder), n_envs)
     return results

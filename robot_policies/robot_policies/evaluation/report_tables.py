@@ -98,7 +98,7 @@ def protocol_table(protocol: Mapping[str, Any]) -> str:
             "Machine",
             f"{machine['system']}, Python {machine['python']}, {machine['device']}, "
             f"{machine['torch_threads']} torch threads, {machine['n_envs']} environments in "
-            f"{machine['workers'] or 'no'} worker processes",
+            f"{machine['workers'] or 'no'} worker processes{' on Ray' if machine.get('pool') == 'ray' else ''}",
         ),
         ("Source revision", str(machine.get("source_revision") or "unknown")),
     ]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from robot_datasets.errors import unknown_name
 from robot_policies.configuration import ConfigError
 from robot_policies.evaluation.environments import (
     EnvironmentPool,
@@ -29,6 +30,8 @@ from robot_policies.evaluation.video import Film
 from robot_policies.evaluation.workers import ProcessPool
 from robot_policies.policy import Policy
 
+POOLS = ("process", "ray")
+"""Where workers are: processes of this machine, or actors of a Ray cluster."""
 ENVIRONMENTS_DEFAULT = 16
 # A worker may be killed from outside (out of memory), so an episode gets a second chance before it is
 # recorded as the one that kills its worker.
@@ -36,21 +39,41 @@ ATTEMPTS = 2
 
 
 @contextmanager
-def open_pool(plan: RolloutPlan, *, workers: int, timeout_s: float = 300.0) -> Iterator[EnvironmentPool]:
-    """Environments in `workers` processes, or in this one if 0.
+def open_pool(
+    plan: RolloutPlan, *, workers: int, timeout_s: float = 300.0, kind: str = "process"
+) -> Iterator[EnvironmentPool]:
+    """Environments in `workers` processes of this machine or of a Ray cluster, or in this process if 0.
 
     Raises:
-        UserError: The task is unknown, or refused its options.
+        ConfigError: `kind` is none of `POOLS`, or does not go with the number of workers.
+        UserError: The task is unknown, or refused its options; or Ray is not there.
     """
-    if workers < 0:
-        raise ConfigError(f"workers: expected >= 0, got {workers}; 0 runs the environments in this process")
-    pool: EnvironmentPool = (
-        LocalPool(plan) if workers == 0 else ProcessPool(plan, workers=workers, timeout_s=timeout_s)
-    )
+    check_pool(kind, workers)
+    pool: EnvironmentPool
+    if workers == 0:
+        pool = LocalPool(plan)
+    elif kind == "ray":
+        from robot_policies.evaluation.ray_pool import RayPool
+
+        pool = RayPool(plan, workers=workers, timeout_s=timeout_s)
+    else:
+        pool = ProcessPool(plan, workers=workers, timeout_s=timeout_s)
     try:
         yield pool
     finally:
         pool.close()
+
+
+def check_pool(kind: str, workers: int) -> None:
+    """Raise `ConfigError` unless there is such a pool, with so many workers."""
+    if kind not in POOLS:
+        raise ConfigError(unknown_name("pool", kind, POOLS))
+    if workers < 0:
+        raise ConfigError(f"workers: expected >= 0, got {workers}; 0 runs the environments in this process")
+    if kind == "ray" and workers == 0:
+        raise ConfigError(
+            "workers: pool=ray has at least one, got 0; use pool=process to stay in this process"
+        )
 
 
 @contextmanager

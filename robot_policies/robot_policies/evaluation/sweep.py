@@ -20,8 +20,9 @@ import numpy as np
 from robot_datasets.errors import unknown_name
 from robot_policies.configuration import ConfigError
 from robot_policies.evaluation.comparison import compare_folders
+from robot_policies.evaluation.config import EvaluationConfig
 from robot_policies.evaluation.results import ResultsFolder, write_json
-from robot_policies.evaluation.run import EvaluationConfig, run_evaluation
+from robot_policies.evaluation.run import run_evaluation
 from robot_policies.pages.drawing import SENTINELS, STYLE, new_figure, to_svg
 from robot_policies.pages.page import command_card, section, write_page
 from robot_policies.pages.parts import table

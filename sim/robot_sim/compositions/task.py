@@ -65,6 +65,7 @@ def make_env(
     cameras: Sequence[str] = ("agentview",),
     image_size: int = 84,
     render_size: int = 256,
+    joints: bool = False,
 ) -> ComposedEnv:
     """Build one environment of a composition.
 
@@ -78,8 +79,9 @@ def make_env(
         cameras: Cameras of `robot_sim.mujoco_tasks.scene.tabletop`.
         image_size: Side of the images [px].
         render_size: Side of the frames that `render` returns [px].
+        joints: See `robot_sim.tasks.tabletop.Options`.
     """
-    options = Options.of(arm, control, images, cameras, image_size)
+    options = Options.of(arm, control, images, cameras, image_size, joints)
     composed = ComposedTask(_composition(task), options, gripper=gripper, variant=variant)
     return ComposedEnv(composed, render_size=render_size)
 
@@ -143,7 +145,7 @@ class ComposedTask(TabletopTask):
             rotation="quat_xyzw",
         )
         embodiment = options.arm if not gripper else f"{options.arm}_{gripper}"
-        observation = {STATE: self.spec.observation[STATE], ENVIRONMENT_STATE: environment}
+        observation = {**self.spec.observation, ENVIRONMENT_STATE: environment}
         self.spec = type(self.spec)(
             **{**self.spec.__dict__, "observation": observation, "embodiment": embodiment}
         )
@@ -204,7 +206,7 @@ class ComposedTask(TabletopTask):
         return sim.memory["start"][:, index]
 
     def observe(self, sim: TaskSimulation) -> Observation:
-        """Return the two features of the module's docstring."""
+        """Return the two features of the module's docstring, and the joints if they are wanted."""
         physics, tool = sim.physics, self.arm.position(sim.physics)
         environment = np.zeros((sim.n_envs, SLOTS * len(_SLOT) + 1))
         for i, item in enumerate(self.composition.objects):
@@ -215,7 +217,7 @@ class ComposedTask(TabletopTask):
             slot = [position, wxyz_to_xyzw(physics.xquat[:, body]), position - tool, fixed]
             environment[:, i * len(_SLOT) : (i + 1) * len(_SLOT)] = np.concatenate(slot, axis=1)
         environment[:, -1] = self._mechanism(sim)
-        return {STATE: self.arm.state(physics), ENVIRONMENT_STATE: environment}
+        return {STATE: self.arm.state(physics), ENVIRONMENT_STATE: environment, **self.observe_joints(sim)}
 
     def _mechanism(self, sim: TaskSimulation) -> np.ndarray:
         for item in self.composition.objects:

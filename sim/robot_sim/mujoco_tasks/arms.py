@@ -24,6 +24,9 @@ from robot_sim.registry import SIMULATORS_REMEDY, TaskError
 VISUAL_GROUP = 1  # robosuite's: what is only seen
 COLLISION_GROUP = 3  # where what only collides is moved to; MuJoCo does not draw this group
 Actuation = Literal["torque", "position"]
+# How stiff a gripper's linkage is. MuJoCo's defaults scale with the tiny inertia of a finger, so that a firm grip bent
+# the pads 20 degrees out of parallel; a peg was then pinched at one edge, about which it turned.
+LINKAGE_SOLREF, LINKAGE_SOLIMP = (0.004, 1.0), (0.999, 0.9999)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,7 @@ class GripperModel:
         linkage: Joint -> (joint that drives it, ratio): what the real linkage enforces. robosuite's file leaves
             the linkage open, with springs in its place; where it is stated here it replaces them, and the
             gripper's own bodies do not collide with each other.
+        torque: Largest torque of an actuator [N m]; 0 for no limit. With a stiff linkage all of it reaches the object.
     """
 
     file: str
@@ -57,6 +61,7 @@ class GripperModel:
     finger_geoms: tuple[tuple[str, ...], tuple[str, ...]]
     width: float
     linkage: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    torque: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,7 @@ GRIPPERS: dict[str, GripperModel] = {
             "right_inner_finger_joint": ("right_outer_knuckle_joint", -1.0),
             "right_inner_knuckle_joint": ("right_outer_knuckle_joint", 1.0),
         },
+        torque=1.6,
     ),
 }
 
@@ -292,6 +298,9 @@ def _prepare_gripper(gripper: Any, model: GripperModel) -> None:
         coupling = gripper.add_equality(name=f"{joint}_linkage", type=mujoco.mjtEq.mjEQ_JOINT)
         coupling.objtype, coupling.name1, coupling.name2 = mujoco.mjtObj.mjOBJ_JOINT, joint, driver
         coupling.data[:5] = [0.0, ratio, 0.0, 0.0, 0.0]
+        coupling.solref[:2], coupling.solimp[:2] = LINKAGE_SOLREF, LINKAGE_SOLIMP
+    for actuator in gripper.actuators if model.torque else ():
+        actuator.forcelimited, actuator.forcerange = True, [-model.torque, model.torque]
     bodies = [body.name for body in gripper.bodies if body.name and body.name != "world"]
     for index, first in enumerate(bodies):
         for second in bodies[index + 1 :]:

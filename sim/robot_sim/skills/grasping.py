@@ -18,6 +18,9 @@ GROUND = 0.003  # finger tips stay this far above the table [m]
 REACH_DOWN = 0.03  # the tool's centre goes no further than this below an object's top [m]
 CLOSING_STEPS = 13  # for the gripper to travel and the grip to settle
 TRIES = 3
+ENTRY = 0.01  # depth at which an object counts as being on its way into a hole, and not on its rim [m]
+ENTRY_STEPS = 20  # for getting there; an object that sits on the rim gets no deeper by pressing
+BACK_OFF = 0.02  # over the rim, from where it is tried again [m]
 
 
 def grasp_pose(
@@ -175,6 +178,8 @@ def insert(
 ) -> Iterator[Waypoint]:
     """Let a held object down into a hole, slowly and straight, righted if it has tilted between the fingers.
 
+    One that meets the rim is raised, aligned and let down again.
+
     Args:
         context: The scene and the arm.
         object: What is held; its lower end goes first.
@@ -185,17 +190,29 @@ def insert(
     """
     scene = context.scene
     half = float(scene.shape(object).half[2])
-    for above, speed, tolerance, dwell in (
-        (height, 0.8, 0.01, 0), (height, 0.3, 0.003, 3), (0.006, 0.15, 0.003, 2), (-depth, 0.12, 0.006, 1)
-    ):  # fmt: skip
+
+    def over(above: float, speed: float, tolerance: float, dwell: int, timeout: int = 60) -> Waypoint:
         rim, rotation = scene.site(into)
         yaw = yaw_of(scene.rotation(object))
         turn = nearest_turn(yaw_of(rotation), yaw, align) - yaw
         position, rotation = carry(context, object, rim + up(half + above), turn, upright=True)
-        yield Waypoint(
+        return Waypoint(
             position=position, rotation=rotation, speed=speed, tolerance=tolerance,
-            angle_tolerance=0.03, dwell=dwell,
+            angle_tolerance=0.03, dwell=dwell, timeout=timeout,
         )  # fmt: skip
+
+    def has_entered() -> bool:
+        lower = scene.position(object) - half * np.abs(scene.rotation(object)[2, 2]) * up(1.0)
+        return bool(scene.site(into)[0][2] - lower[2] > ENTRY / 2)
+
+    yield over(height, 0.8, 0.01, 0)
+    for first in (height, *(BACK_OFF,) * (TRIES - 1)):
+        yield over(first, 0.3, 0.003, 3)
+        yield over(0.006, 0.15, 0.003, 2)
+        yield over(-ENTRY, 0.12, 0.006, 0, timeout=ENTRY_STEPS)
+        if has_entered():
+            break
+    yield over(-depth, 0.12, 0.006, 1)
     yield from release(context)
 
 

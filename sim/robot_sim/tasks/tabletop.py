@@ -12,6 +12,7 @@ import numpy as np
 from robot_datasets.features import ENVIRONMENT_STATE, STATE, Feature
 from robot_sim.controllers.controller import Controller, Controllers
 from robot_sim.mujoco_tasks.arms import Mount, pair
+from robot_sim.mujoco_tasks.joint_observation import joint_features, observe_joints
 from robot_sim.mujoco_tasks.mounted_arm import MountedArm, action_feature, state_feature
 from robot_sim.mujoco_tasks.scene import tabletop
 from robot_sim.mujoco_tasks.simulation import TaskSimulation
@@ -35,18 +36,29 @@ class Options:
         control: Name out of `robot_sim.mujoco_tasks.mounted_arm.CONTROLS`.
         cameras: Cameras to observe, see `robot_sim.mujoco_tasks.scene.tabletop`.
         image_size: Side of the images [px].
+        joints: Observe joints, and the tool in the base's frame, too; see
+            `robot_sim.mujoco_tasks.joint_observation`.
     """
 
     arm: str = "panda"
     control: str = "osc_delta"
     cameras: tuple[str, ...] = ()
     image_size: int = 84
+    joints: bool = False
 
     @classmethod
-    def of(cls, arm: str, control: str, images: bool, cameras: Sequence[str], image_size: int) -> Options:
+    def of(
+        cls,
+        arm: str,
+        control: str,
+        images: bool,
+        cameras: Sequence[str],
+        image_size: int,
+        joints: bool = False,
+    ) -> Options:
         """Return the options as a task's ``make_env`` is given them."""
         chosen = tuple(cameras) if images else ()
-        return cls(arm=arm, control=control, cameras=chosen, image_size=image_size)
+        return cls(arm=arm, control=control, cameras=chosen, image_size=image_size, joints=joints)
 
 
 class TabletopTask(MujocoTask):
@@ -81,6 +93,7 @@ class TabletopTask(MujocoTask):
         self.arms = [MountedArm(mount, control=options.control) for mount in mounts]
         self.arm = self.arms[0]
         self.cameras, self.image_size = options.cameras, options.image_size
+        self._observes_joints = options.joints
         self.tracked = tuple(tracked)
         self.extras = dict(extras or {})
         names = [f"{body}_{part}" for body in tracked for part in (*_POSE, "dx", "dy", "dz")]
@@ -97,6 +110,7 @@ class TabletopTask(MujocoTask):
                     frame="world",
                     rotation="quat_xyzw",
                 ),
+                **(joint_features(self.arms) if options.joints else {}),
             },
             action=action_feature(self.arms),
             fps=FPS,
@@ -139,7 +153,7 @@ class TabletopTask(MujocoTask):
         return InitialState(qpos=qpos, ctrl=ctrl, memory=memory)
 
     def observe(self, sim: TaskSimulation) -> Observation:
-        """Return the two features of the class's docstring."""
+        """Return the two features of the class's docstring, and the joints if they are wanted."""
         physics = sim.physics
         tool = self.arm.position(physics)
         parts: list[np.ndarray] = []
@@ -150,7 +164,12 @@ class TabletopTask(MujocoTask):
         return {
             STATE: np.concatenate([arm.state(physics) for arm in self.arms], axis=1),
             ENVIRONMENT_STATE: np.concatenate([*parts, self.observe_extras(sim)], axis=1),
+            **self.observe_joints(sim),
         }
+
+    def observe_joints(self, sim: TaskSimulation) -> Observation:
+        """Return what the option `joints` adds; nothing without it."""
+        return observe_joints(self.arms, sim.physics) if self._observes_joints else {}
 
     # --- what tasks are written with --------------------------------------------------------------------------
 

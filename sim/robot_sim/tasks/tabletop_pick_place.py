@@ -43,9 +43,10 @@ def make_env(
     cameras: Sequence[str] = ("agentview",),
     image_size: int = 84,
     render_size: int = 256,
+    joints: bool = False,
 ) -> MujocoTaskEnv:
     """Build one environment of the task; see `TabletopPickPlace`."""
-    options = Options.of(arm, control, images, cameras, image_size)
+    options = Options.of(arm, control, images, cameras, image_size, joints)
     return MujocoTaskEnv(make_task(options), render_size=render_size)
 
 

@@ -1,0 +1,142 @@
+"""Finding an arm in a store's features by what they declare: joints, gripper, and the tool's pose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from robot_datasets.features import ACTION, STATE, Feature
+
+JOINT_POSITION = "observation.joint_position"
+END_EFFECTOR = "observation.end_effector"
+
+_NUMBERED = re.compile(r"(?:[a-z0-9]+_)*joint_?(\d+)$")
+_UR_JOINTS = (
+    *("shoulder_pan_joint", "shoulder_lift_joint", "elbow_joint"),
+    *("wrist_1_joint", "wrist_2_joint", "wrist_3_joint"),
+)
+_GRIPPER = re.compile(r"gripper|opening|finger")
+_CONVENTIONS = {"quat_xyzw": 4, "quat_wxyz": 4, "rpy_extrinsic": 3, "axis_angle": 3}
+
+
+@dataclass(frozen=True)
+class ArmColumns:
+    """Where one arm's joints and gripper are.
+
+    Attributes:
+        feature: The feature of the joints.
+        joints: Their columns, base to hand.
+        gripper_feature: The feature of the gripper.
+        gripper: Its column.
+        closed: Value of the closed gripper; None if the feature does not declare its polarity.
+        opened: Value of the open one.
+    """
+
+    feature: str
+    joints: tuple[int, ...]
+    gripper_feature: str
+    gripper: int
+    closed: float | None = None
+    opened: float | None = None
+
+    def positions(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return (T, n + 1): joints [rad] and the gripper from 0, open, to 1, closed, or as it is if undeclared."""
+        joints = columns[self.feature][:, self.joints].astype(np.float64)
+        gripper = columns[self.gripper_feature][:, self.gripper].astype(np.float64)
+        if self.closed is not None and self.opened is not None:
+            gripper = (gripper - self.opened) / (self.closed - self.opened)
+        return np.concatenate([joints, gripper[:, None]], axis=1)
+
+
+def measured_arm(features: Mapping[str, Feature], n_joints: int) -> ArmColumns | str:
+    """Find the arm that was measured; a text says why there is none."""
+    for name in (JOINT_POSITION, STATE):
+        if name in features and (joints := _joints(features[name], n_joints)):
+            return _with_gripper(features, name, joints, (name, STATE))
+    there = [name for name in (JOINT_POSITION, STATE) if name in features]
+    listed = "; ".join(f"{name} has {', '.join(features[name].names) or 'no names'}" for name in there)
+    return f"no feature has components joint1 to joint{n_joints} in rad ({listed or 'there is neither'})"
+
+
+def commanded_arm(features: Mapping[str, Feature], n_joints: int) -> ArmColumns | None:
+    """Find the arm in the action, if actions are absolute joint positions; None if they are anything else."""
+    action = features.get(ACTION)
+    if action is None or action.meaning.startswith("delta"):
+        return None
+    joints = _joints(action, n_joints)
+    found = _with_gripper(features, ACTION, joints, (ACTION,)) if joints else ""
+    return None if isinstance(found, str) else found
+
+
+def tool_pose(features: Mapping[str, Feature]) -> Feature | str:
+    """Return the feature of the tool's pose in the arm's base; a text says why there is none to be used."""
+    feature = features.get(END_EFFECTOR)
+    if feature is None:
+        return f"there is no {END_EFFECTOR}"
+    if feature.frame not in ("", "robot_base"):
+        return f"{END_EFFECTOR} is in the frame '{feature.frame}', not in the arm's base"
+    count = _CONVENTIONS.get(feature.rotation)
+    if count is None or feature.shape != (3 + count,):
+        return f"{END_EFFECTOR} has rotation '{feature.rotation}' and shape {feature.shape}"
+    return feature
+
+
+def position_and_angles(pose: np.ndarray, rotation: str) -> np.ndarray:
+    """Return (T, 6): position, and roll, pitch, yaw [rad] about fixed axes, from position and `rotation`."""
+    from scipy.spatial.transform import Rotation
+
+    values = np.array(pose, dtype=np.float64)  # a copy: SciPy refuses columns that are mapped read-only
+    turns = values[:, 3:]
+    if rotation == "rpy_extrinsic":
+        return values
+    if rotation == "axis_angle":
+        found = Rotation.from_rotvec(turns)
+    else:
+        found = Rotation.from_quat(np.roll(turns, -1, axis=1) if rotation == "quat_wxyz" else turns)
+    return np.concatenate([values[:, :3], found.as_euler("xyz")], axis=1)
+
+
+def _joints(feature: Feature, count: int) -> tuple[int, ...]:
+    """Return the columns of joints 1 to `count`; empty if they are not all there exactly once, in rad."""
+    if feature.names.count(_UR_JOINTS[0]) and count == len(_UR_JOINTS):
+        found = {_UR_JOINTS.index(name) + 1: i for i, name in enumerate(feature.names) if name in _UR_JOINTS}
+    else:
+        numbers = [
+            (int(match[1]), column)
+            for column, name in enumerate(feature.names)
+            if "finger" not in name and (match := _NUMBERED.match(name))
+        ]
+        found = dict(numbers)
+        if len(found) != len(numbers):  # two arms
+            return ()
+    columns = tuple(found[number] for number in sorted(found))
+    units = feature.units if len(feature.units) > 1 else feature.units * len(feature.names)
+    in_radians = all(units[column] in ("rad", "") for column in columns) if units else True
+    return columns if sorted(found) == list(range(1, count + 1)) and in_radians else ()
+
+
+def _with_gripper(
+    features: Mapping[str, Feature], name: str, joints: tuple[int, ...], places: Sequence[str]
+) -> ArmColumns | str:
+    for place in places:
+        names = features[place].names if place in features else ()
+        columns = [i for i, n in enumerate(names) if _GRIPPER.search(n)]
+        if len(columns) == 1:
+            values = _polarity(features[place].gripper)
+            return ArmColumns(name, joints, place, columns[0], values.get("closed"), values.get("open"))
+    return f"no component of {' or '.join(dict.fromkeys(places))} is the one of a gripper"
+
+
+def _polarity(text: str) -> dict[str, float]:
+    """``"0=closed,0.04=open"`` -> {"closed": 0.0, "open": 0.04}; empty if it is anything else."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        value, _, word = part.partition("=")
+        try:
+            found[word.strip()] = float(value)
+        except ValueError:
+            return {}
+    return found if found.keys() == {"closed", "open"} and found["closed"] != found["open"] else {}
