@@ -16,6 +16,7 @@ import pytest
 
 from robot_datasets.convert import convert
 from robot_datasets.errors import DatasetError
+from robot_datasets.importers import robomimic_contents
 from robot_datasets.importers.base import Importer, resolve_options
 from robot_datasets.importers.robomimic_hdf5 import RobomimicHdf5
 from robot_datasets.store import EpisodeStore
@@ -187,6 +188,30 @@ def test_parts_of_another_rank_set_a_demonstration_aside(tmp_path: Path) -> None
     assert list(report.quarantined) == ["demo_2"]
     assert "observation.state: its parts have shapes (3, 3, 1)" in report.quarantined["demo_2"]
     assert report.n_episodes == 2
+
+
+def test_actions_of_a_type_no_store_has_are_refused(tmp_path: Path) -> None:
+    """A flipped bit in the type of the actions is named with their place in the file."""
+    path = _write(tmp_path / "demos.hdf5")
+    with h5py.File(path, "r+") as file:
+        del file["data/demo_1/actions"]
+        file["data/demo_1/actions"] = np.zeros((3, 7), np.longdouble)
+    with pytest.raises(
+        DatasetError, match="actions is of type float128, expected numbers; copy the file again"
+    ):
+        convert(path, tmp_path / "s.zarr")
+
+
+def test_attributes_that_cannot_be_read_in_time_are_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 can search a damaged file for a text without end; the conversion goes on to say so."""
+    path = _write(tmp_path / "demos.hdf5")
+    monkeypatch.setattr(robomimic_contents, "_ATTRIBUTE_SECONDS", 0.0)
+    with pytest.raises(
+        DatasetError, match="reading the attributes of data gives no answer within 0 s; the file is"
+    ):
+        convert(path, tmp_path / "s.zarr")
 
 
 def test_a_truncated_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from robot_datasets.episode import EpisodeError
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
-from robot_datasets.importers.hdf5_reading import DAMAGE, find_dataset
+from robot_datasets.importers.hdf5_reading import DAMAGE, find_dataset, open_hdf5
+from robot_datasets.isolation import IsolationError, call_isolated_within
 from robot_datasets.schemas import EmbodimentSchema, load_schema
 
 V0_ACTION = ("joint_velocities", "gripper_actuations")
@@ -22,6 +24,8 @@ SIMULATOR_STATE = "observation.simulator_state"
 """MuJoCo's flattened state (time, positions, velocities), from which a simulation can be set."""
 
 _STORED = {"f": ("float32", "float64"), "b": ("bool",), "i": ("int32", "int64"), "u": ("uint8", "uint16")}
+_ATTRIBUTES = ("env_args", "env_info", "env", "repository_version")
+_ATTRIBUTE_SECONDS = 30.0
 _ANY_ARM = "observation.robot0"
 
 
@@ -45,7 +49,7 @@ def contents_of(demo: Any, environment: Mapping[str, Any], *, states: str) -> Co
             ``"drop"``.
 
     Raises:
-        DatasetError: It has no actions.
+        DatasetError: It has no actions, or they are no numbers.
     """
     found = Contents(left_out=["next_obs"] if "next_obs" in demo else [])
     numbers, images, features = found.numbers, found.images, found.features
@@ -54,7 +58,12 @@ def contents_of(demo: Any, environment: Mapping[str, Any], *, states: str) -> Co
         raise DatasetError(f"{demo.name} has {', '.join(demo)}, expected actions")
     width = sum(int(np.prod(demo[key].shape[1:])) for key in action)
     schema = load_schema("robosuite")
-    feature = _action_feature(schema, storage_dtype(demo[action[0]]) or "", (width,), environment)
+    dtype = storage_dtype(demo[action[0]])
+    if dtype is None:
+        raise DatasetError(
+            f"{demo.name}/{action[0]} is of type {demo[action[0]].dtype}, expected numbers; copy the file again"
+        )
+    feature = _action_feature(schema, dtype, (width,), environment)
     numbers[ACTION] = action
     features[ACTION] = feature if action == ("actions",) else replace(feature, meaning="joint velocity")
     keys = sorted(demo["obs"]) if "obs" in demo else []
@@ -159,27 +168,39 @@ def _action_feature(
     return replace(schema.action(choice + ("" if shape == (7,) else "_without_gripper")), dtype=dtype)
 
 
-def environment_of(root: Any, path: Path) -> dict[str, Any]:
-    """Return the environment's arguments, from robomimic's env_args or robosuite's env_info.
+def recorded_attributes(file: Path) -> dict[str, str]:
+    """Return the attributes of ``data`` that say how a file was recorded, those of `_ATTRIBUTES` that are there.
+
+    They are texts of varying length, on which HDF5 can hang for ever if the file is damaged; so another process reads
+    them.
 
     Raises:
-        DatasetError: The attributes are damaged.
+        DatasetError: They are damaged.
     """
     try:
-        return _environment(root["data"].attrs)
+        return call_isolated_within(_ATTRIBUTE_SECONDS, _read_attributes, file)
+    except IsolationError as error:
+        raise DatasetError(f"{file}: reading the attributes of data {error}, copy it again") from error
+
+
+def _read_attributes(file: Path) -> dict[str, str]:
+    try:
+        with open_hdf5(file) as root:
+            attributes = root["data"].attrs
+            found = {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
+    except EpisodeError as error:
+        raise DatasetError(f"{file}: {error}; copy it again") from error
     except DAMAGE as error:
-        raise DatasetError(f"{path}: attributes of data cannot be read ({error}); copy it again") from error
+        raise DatasetError(f"{file}: attributes of data cannot be read ({error}); copy it again") from error
+    return {key: v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for key, v in found.items()}
 
 
-def convention_warnings(root: Any, environment: Mapping[str, Any]) -> list[str]:
+def convention_warnings(attributes: Mapping[str, str], environment: Mapping[str, Any]) -> list[str]:
     """Say what an action of robosuite 1.0 means today: its controllers turned the hand the other way.
 
     Found by replaying a public Wipe recording of 1.0.0 (docs/datasets/robomimic.md).
     """
-    try:
-        release = str(root["data"].attrs.get("repository_version", ""))
-    except DAMAGE:
-        return []
+    release = attributes.get("repository_version", "")
     controller = environment.get("controller_configs")
     kind = str(controller.get("type", "")) if isinstance(controller, Mapping) else ""
     if not release.startswith("1.0") or not kind.startswith("OSC_POSE"):
@@ -190,7 +211,8 @@ def convention_warnings(root: Any, environment: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _environment(attributes: Any) -> dict[str, Any]:
+def environment_of(attributes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the environment's arguments, from robomimic's env_args or robosuite's env_info."""
     for key in ("env_args", "env_info"):
         try:
             values = json.loads(attributes[key]) if key in attributes else None
@@ -200,7 +222,7 @@ def _environment(attributes: Any) -> dict[str, Any]:
             arguments = values.get("env_kwargs")
             name = {"env_name": values.get("env_name") or attributes.get("env", "")}
             return {**(arguments if isinstance(arguments, dict) else values), **name}
-    return {"env_name": str(attributes["env"])} if "env" in attributes else {}
+    return {"env_name": attributes["env"]} if "env" in attributes else {}
 
 
 def storage_dtype(dataset: Any) -> str | None:

@@ -32,6 +32,7 @@ from robot_datasets.importers.robomimic_contents import (
     convention_warnings,
     environment_of,
     kind_of,
+    recorded_attributes,
 )
 from robot_datasets.importers.settings import positive_rate
 from robot_datasets.side_record import KEY, SideRecord
@@ -95,7 +96,8 @@ class RobomimicHdf5(Importer):
             every = _demos(root)
             if not every:
                 raise DatasetError(f"{path} has no data/demo_<i>; expected a robomimic or robosuite file")
-            environment, masks = environment_of(root, path), _masks(root)
+            attributes, masks = recorded_attributes(Path(root.filename)), _masks(root)
+            environment = environment_of(attributes)
             names = _chosen(every, masks, options["filter"])
             first = _first_readable(root, names, path)
             try:
@@ -103,7 +105,7 @@ class RobomimicHdf5(Importer):
             except DAMAGE as error:
                 raise DatasetError(f"{path}: {first.name} is damaged ({error}); copy it again") from error
             record, warnings = _side_record(root, first, len(every))
-            warnings += convention_warnings(root, environment)
+            warnings += convention_warnings(attributes, environment)
             fps = record.fps if record else _clock_rate(first, environment)
         for warning in warnings:
             _LOG.warning("%s: %s", path.name, warning)
