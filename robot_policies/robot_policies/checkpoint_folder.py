@@ -1,4 +1,4 @@
-"""Which folder holds a checkpoint: asked before torch, which takes seconds to import, so that a typo is told at once."""
+"""Which folder holds a checkpoint: asked before torch, which takes seconds to import; a typo is told at once."""
 
 from __future__ import annotations
 
