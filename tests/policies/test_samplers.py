@@ -155,7 +155,8 @@ def test_stochastic_samplers_draw_from_the_distribution_of_gaussian_data(process
         with pytest.raises(ConfigError, match="use ddim"):
             moments(process, STOCHASTIC[sampler], 2)
         return
-    steps = 200 if sampler == "dpmpp_2m_sde" else 500  # of second order, it needs fewer for the same tolerance
+    # A rule of second order needs fewer steps for the same tolerance.
+    steps = 200 if sampler == "dpmpp_2m_sde" else 500
     mean, std, calls = moments(process, STOCHASTIC[sampler], steps)
     assert calls == steps
     assert mean == pytest.approx(MEAN, abs=2e-3)
