@@ -31,7 +31,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from robot_datasets.errors import UserError
+from robot_policies.checkpoint_folder import MANIFEST, CheckpointError, find_checkpoint
 from robot_policies.configuration import ConfigError
 from robot_policies.policy import Policy
 from robot_policies.spec import PolicySpec
@@ -41,14 +41,9 @@ CONFIG = "config.yaml"
 SPEC = "spec.json"
 STATS = "stats.json"
 CARD = "dataset_card.json"
-MANIFEST = "manifest.json"
 FORMAT = 1
 
 Stats = Mapping[str, Mapping[str, np.ndarray]]
-
-
-class CheckpointError(UserError):
-    """A checkpoint is missing, damaged, or does not fit its configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,22 +176,6 @@ def default_sampler(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     policy = policy_config(config)
     return policy.get("inference") or policy.get("sampler")
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """Return the checkpoint directory meant by `path`: itself, or a run's best, else last checkpoint."""
-    start = Path(path)
-    if not start.exists():
-        raise CheckpointError(
-            f"{start} does not exist; expected a checkpoint or run directory; check the path"
-        )
-    for folder in (start, start / "checkpoints" / "best", start / "checkpoints" / "last"):
-        if (folder / MANIFEST).exists():
-            return folder.resolve()
-    raise CheckpointError(
-        f"{start} holds no checkpoint ({MANIFEST} not found there, nor in checkpoints/best or checkpoints/last); "
-        f"expected a directory written by 'robot-policies train'"
-    )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

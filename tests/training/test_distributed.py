@@ -1,4 +1,4 @@
-"""Two processes through torchrun's launcher, on the CPU."""
+"""Two processes of torchrun's launcher, on the CPU."""
 
 import json
 import subprocess
@@ -11,27 +11,37 @@ import torch
 
 from robot_policies.training.train import train
 
-# The launched script trains one run after another with the small policy of conftest.py. A run with "stop_at" is
-# sent SIGTERM in one process only, in the middle of that step.
+# The launching process is a fresh one that imports everything once; torchrun's own launcher then forks its two
+# workers, which train one run after another with the small policy of conftest.py. A run with "stop_at" is sent
+# SIGTERM in one process only, in the middle of that step.
 SCRIPT = """
 import importlib.util, json, os, signal, sys
 spec = importlib.util.spec_from_file_location("helpers", sys.argv[1])
 spec.loader.exec_module(importlib.util.module_from_spec(spec))
+import torch._dynamo
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from robot_policies.training import train as module
 real = module.train_step
-for entry in json.loads(sys.argv[2]):
-    def step(state, *args):
-        if state.step == entry["stop_at"] and os.environ["RANK"] == "1":
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(state, *args)
-    module.train_step = step
-    try:
-        module.train(entry["config"])
-        assert entry["stop_at"] is None
-    except module.TrainingInterrupted:
-        assert entry["stop_at"] is not None
+
+def work():
+    for entry in json.loads(sys.argv[2]):
+        def step(state, *args):
+            if state.step == entry["stop_at"] and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return real(state, *args)
+        module.train_step = step
+        try:
+            module.train(entry["config"])
+            assert entry["stop_at"] is None
+        except module.TrainingInterrupted:
+            assert entry["stop_at"] is not None
+
+config = LaunchConfig(
+    min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="fork", rdzv_backend="c10d",
+    rdzv_endpoint="localhost:0", run_id="test", max_restarts=0,
+)
+elastic_launch(config, work)()
 """
-LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -66,7 +76,7 @@ def test_two_processes(make_config, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     helpers = str(Path(__file__).with_name("conftest.py"))
-    launch([*LAUNCHER, str(script), helpers, json.dumps(runs)])
+    launch([sys.executable, str(script), helpers, json.dumps(runs)])
 
     one = train(make_config("one", top=quiet, batch_size=8, accumulate=2))
     two = read_weights(tmp_path / "two")

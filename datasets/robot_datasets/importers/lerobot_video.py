@@ -20,6 +20,7 @@ from robot_datasets.importers.lerobot_depth import DepthCoding, depth_codes
 if TYPE_CHECKING:
     import av
     import av.container
+    import av.video.reformatter
     import av.video.stream
 
 _SEEK_AHEAD = 64
@@ -54,6 +55,12 @@ class VideoHeader:
     bits: int
 
 
+def _converter() -> av.video.reformatter.VideoReformatter:
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter()
+
+
 class VideoReader:
     """Reads the videos of one camera, one file open at a time."""
 
@@ -72,6 +79,8 @@ class VideoReader:
         self._times = np.empty(0, np.int64)
         self._decoded: Iterator[tuple[int, av.VideoFrame]] = iter(())
         self._position = 0
+        # Kept, and with one thread: for small frames setting a converter up takes longer than converting.
+        self._to_rgb: av.video.reformatter.VideoReformatter = _converter()
 
     def header(self, name: str) -> VideoHeader:
         """Describe a file without decoding it."""
@@ -143,7 +152,7 @@ class VideoReader:
             if position == number and self._depth is not None:
                 return self._depth.decode(depth_codes(frame))[..., None]
             if position == number:
-                return frame.to_ndarray(format="rgb24")
+                return self._to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
             if position > number:
                 break
         raise EpisodeError(f"{name} lacks frame {number} of {len(self._times)}; it is damaged, copy it again")

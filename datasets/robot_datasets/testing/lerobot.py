@@ -63,6 +63,7 @@ def write_mp4(path: Path, frames: np.ndarray, *, fps: float, codec: str = "libx2
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=round(fps), options={"g": "4", **options})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.thread_count = 1  # starting threads takes longer than these few small frames
         for pixels in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))

@@ -6,7 +6,9 @@ Reads the YAML as text and plain data, without Hydra, to say in help and error m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -78,9 +80,13 @@ def _groups_in_defaults(config: Mapping[str, Any]) -> set[str]:
     return {name.split()[-1].partition("@")[0].lstrip("/") for name in names}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Mapping[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _parse(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    return {str(key): value for key, value in (config or {}).items()}
+
+
+@cache  # by the text: a command asks for the same few files once for every override
+def _parse(text: str) -> Mapping[str, Any]:
+    return MappingProxyType({str(key): value for key, value in (yaml.safe_load(text) or {}).items()})

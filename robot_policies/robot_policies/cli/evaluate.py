@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from robot_policies.checkpoint_folder import find_checkpoint
 from robot_policies.cli.hydra_app import compose_config
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def run(argv: Sequence[str]) -> int:
     values = compose_config("eval", list(argv), examples=EXAMPLES)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("robot_policies").setLevel(logging.INFO)
+    find_checkpoint(str(values["checkpoint"]))  # a typo is told before the seconds that torch takes
     # Imported here so that --help does not wait for torch.
     from robot_policies.evaluation.config import EvaluationConfig
     from robot_policies.evaluation.run import run_evaluation

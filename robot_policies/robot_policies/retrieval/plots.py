@@ -25,8 +25,15 @@ def plot_distances(retrieval: Retrieval) -> str:
         figure, axes = new_figure(4.7, 3.4)
         distances, kept = retrieval.distances, retrieval.weights > 0
         bins = np.linspace(float(distances.min()), float(np.quantile(distances, 0.995)) + 1e-6, 50).tolist()
-        axes.hist(distances, bins=bins, color=SENTINELS["grid"], label="prior")
-        axes.hist(distances[kept], bins=bins, color=SENTINELS["accent"], alpha=0.8, label="selected")
+        axes.hist(distances, bins=bins, color=SENTINELS["grid"], label="prior", histtype="stepfilled")
+        axes.hist(
+            distances[kept],
+            bins=bins,
+            color=SENTINELS["accent"],
+            alpha=0.8,
+            label="selected",
+            histtype="stepfilled",
+        )
         axes.set(xlabel="distance to the target", ylabel="steps", title="Distances")
         axes.legend(loc="upper right")
         return to_svg(figure, "histogram of distances to the target")

@@ -39,6 +39,10 @@ class PolicyServer:
         Raises:
             UserError: The checkpoint, its sampler or the executor does not fit.
         """
+        from robot_policies.checkpoint_folder import find_checkpoint
+
+        find_checkpoint(hello["checkpoint"])  # a wrong path is told before the seconds that torch takes
+
         import torch
 
         from robot_policies.checkpoint import load_policy
