@@ -53,6 +53,7 @@ def sources(repository: Path) -> list[Source]:
     try:
         return [s for package, folder in COMPONENTS.items() for s in _read(repository, package, folder)]
     finally:
+        gc.freeze()  # they stay for the session: no later collection has to walk them either
         gc.enable()
 
 

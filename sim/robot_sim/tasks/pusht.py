@@ -21,6 +21,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pymunk
+import shapely
 
 from robot_datasets.features import ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
 from robot_datasets.schemas import load_schema
@@ -104,6 +105,8 @@ class _Benchmark(PushTEnv):
         goal = self.get_goal_pose_body(self.goal_pose)
         self._goal_geometry = pymunk_to_shapely(goal, self._block_shapes)
         self._goal_area = self._goal_geometry.area
+        self._block_corners = [shape.get_vertices() for shape in self._block_shapes]  # four of each
+        self._covered_at: tuple[float, ...] = ()
         values = [float(v) for v in state]
         if exact:
             self.agent.position = tuple(values[:2])
@@ -131,9 +134,19 @@ class _Benchmark(PushTEnv):
 
     def coverage(self) -> float:
         """Share of the goal's area that the block covers, in [0, 1]."""
-        # gym-pusht goes through ``block.shapes``, a set whose order, and so the last bit of the area, varies.
-        block = pymunk_to_shapely(self.block, self._block_shapes)
-        return self._goal_geometry.intersection(block).area / self._goal_area
+        pose = (*self.block.position, self.block.angle)
+        if pose != self._covered_at:  # the block rests for most of an episode
+            # gym-pusht goes through ``block.shapes``, a set whose order, and so the last bit of the area, varies.
+            corners = [
+                [self.block.local_to_world(corner) for corner in shape] for shape in self._block_corners
+            ]
+            boxes: Any = shapely.polygons(np.array(corners))
+            block = shapely.multipolygons(boxes)
+            self._covered_at, self._covered = (
+                pose,
+                self._goal_geometry.intersection(block).area / self._goal_area,
+            )
+        return self._covered
 
     def image(self) -> np.ndarray:
         """The (96, 96, 3) observation, without the marker of the action."""
