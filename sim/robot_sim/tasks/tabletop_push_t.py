@@ -32,6 +32,7 @@ from robot_sim.task import Observation, TaskEnv, TaskSpec
 from robot_sim.tasks.push_t_block import (
     CORNER_NAMES,
     FRICTION,
+    HALF_HEIGHT,
     MASS,
     add_block,
     add_target,
@@ -242,5 +243,8 @@ class _View:
         task, physics = env.simulation.task, env.simulation.physics
         assert isinstance(task, TabletopPushT)
         place, yaw = block_pose(env.simulation)
-        pusher = task.arm.position(physics)[0, :2].copy()
+        # Where the rod meets the block, not the tool above: pushing tilts a hand by a degree or two, and the rod's end
+        # lags by 2 to 4 mm, which is as long as the last pushes are.
+        along = task.arm.rotation(physics)[0, :, 2]
+        pusher = (task.arm.position(physics)[0] + (HEIGHT - HALF_HEIGHT) * along)[:2]
         return Situation(pusher=pusher, block=np.array([*place[0], yaw[0]]), target=TARGET)
