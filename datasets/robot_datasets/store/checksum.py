@@ -19,7 +19,7 @@ _EARLIER_BYTES = 16
 class Checksum(Protocol):
     """What `hashlib` makes."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take in more bytes."""
         ...
 
