@@ -15,6 +15,7 @@ or a user block, are read by h5py as usual.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +32,8 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError
 
 _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 _HEADER = 16
+_FIRST_OBJECT = struct.Struct("<5s3xQH6xQ")
+"""Header of a collection and of its first object: signature and version, size; index, size of the data."""
 _SMALLEST_COLLECTION = 4096
 _WHOLE_COLLECTION = 1 << 20
 """Collections up to this size are read at once [bytes]; larger ones hold one large object."""
@@ -123,29 +126,43 @@ class _ByHeap:
         if not length:
             return b""
         try:
-            self._open_collection(int(self._addresses[row]), length)
-            place = self._objects.get(int(self._indices[row]))
+            address, index = int(self._addresses[row]), int(self._indices[row])
+            if (
+                address != self._collection
+                and (alone := self._lone_object(address, index, length)) is not None
+            ):
+                return alone
+            self._open_collection(address)
+            place = self._objects.get(index)
             if place is None or place[1] < length:
-                raise EpisodeError(f"no object {self._indices[row]} of {length} bytes in its heap")
+                raise EpisodeError(f"no object {index} of {length} bytes in its heap")
             return self._bytes(place[0], length)
         except (EpisodeError, OSError) as error:
             raise EpisodeError(
                 f"{self._name} step {row} cannot be read, the file is damaged: {error}"
             ) from error
 
-    def _open_collection(self, address: int, length: int) -> None:
-        """Find the objects of a collection that holds one of `length` bytes: index -> (address of the data, size)."""
+    def _lone_object(self, address: int, index: int, length: int) -> bytes | None:
+        """Return the object of a collection that holds nothing else, as those of large frames do; else None."""
+        size = 2 * _HEADER + (length + 7) // 8 * 8
+        if size < _SMALLEST_COLLECTION or address < 0 or address + size > self._file_bytes:
+            return None
+        data = os.pread(self._descriptor, size, address)
+        if len(data) != size or _FIRST_OBJECT.unpack_from(data) != (b"GCOL\x01", size, index, length):
+            return None
+        return data[2 * _HEADER : 2 * _HEADER + length]
+
+    def _open_collection(self, address: int) -> None:
+        """Find the objects of a collection: index -> (address of the data, size)."""
         if address == self._collection:
             return
         self._collection, self._content = -1, b""
-        # Usually it holds this object alone, and one read is enough.
-        guess = max(_SMALLEST_COLLECTION, 2 * _HEADER + (length + 7) // 8 * 8)
-        begin = self._bytes(address, max(_HEADER, min(guess, _WHOLE_COLLECTION, self._file_bytes - address)))
-        size = int.from_bytes(begin[8:_HEADER], "little")
-        if begin[:5] != b"GCOL\x01" or not _HEADER < size <= self._file_bytes - address:
+        header = self._bytes(address, _HEADER)
+        size = int.from_bytes(header[8:], "little")
+        if header[:5] != b"GCOL\x01" or not _HEADER < size <= self._file_bytes - address:
             raise EpisodeError(f"no heap collection at {address}")
         whole = size <= _WHOLE_COLLECTION
-        content = begin if len(begin) >= size else self._bytes(address, size) if whole else b""
+        content = self._bytes(address, size) if whole else b""
         objects: dict[int, tuple[int, int]] = {}
         place = _HEADER
         while place + _HEADER <= size:
