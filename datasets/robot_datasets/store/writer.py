@@ -22,6 +22,7 @@ from robot_datasets.errors import DatasetError
 from robot_datasets.features import Feature, is_image
 from robot_datasets.store.arrays import require_zarr
 from robot_datasets.store.blob import BlobWriter
+from robot_datasets.store.checksum import CHECKSUM_BYTES
 from robot_datasets.store.journal import Journal
 from robot_datasets.store.layout import IMAGE_CHUNK_BYTES, StoreSpec, image_path, storable_text
 from robot_datasets.store.parts import EpisodePart
@@ -81,7 +82,11 @@ class EpisodeStoreWriter:
             encodings=encodings,
         )
         require_zarr()
-        header = self.spec.to_attributes() | {"image_chunk_bytes": image_chunk_bytes}
+        # The width of checksums keeps a store that another version began from being finished with two kinds.
+        header = self.spec.to_attributes() | {
+            "image_chunk_bytes": image_chunk_bytes,
+            "checksum_bytes": CHECKSUM_BYTES,
+        }
         self._staging = Staging(Path(path), overwrite=overwrite)
         try:
             self._journal: Journal = self._staging.open_journal(header)
