@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
 from robot_datasets.engine.dispatch import Finished, Lost, Task
+from robot_datasets.engine.memory import keep_freed_memory
 from robot_datasets.engine.work import Job, work
 from robot_datasets.errors import DatasetError, UserError
 
@@ -29,6 +30,7 @@ class WorkerError(Exception):
 
 def serve(connection: Connection, job: Job) -> None:
     """Run in a worker: work on batches until the main process closes the pipe or is gone."""
+    keep_freed_memory()
     batches: queue.SimpleQueue[tuple[Task, ...]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, batches), daemon=True).start()
     try:

@@ -147,10 +147,14 @@ class _ByHeap:
         size = 2 * _HEADER + (length + 7) // 8 * 8
         if size < _SMALLEST_COLLECTION or address < 0 or address + size > self._file_bytes:
             return None
-        data = os.pread(self._descriptor, size, address)
-        if len(data) != size or _FIRST_OBJECT.unpack_from(data) != (b"GCOL\x01", size, index, length):
+        header = os.pread(self._descriptor, _FIRST_OBJECT.size, address)
+        if len(header) != _FIRST_OBJECT.size:
             return None
-        return data[2 * _HEADER : 2 * _HEADER + length]
+        if _FIRST_OBJECT.unpack(header) != (b"GCOL\x01", size, index, length):
+            return None
+        # Not in one read with the header: cutting it off would copy the frame, which costs more than a second call.
+        data = os.pread(self._descriptor, length, address + _FIRST_OBJECT.size)
+        return data if len(data) == length else None
 
     def _open_collection(self, address: int) -> None:
         """Find the objects of a collection: index -> (address of the data, size)."""

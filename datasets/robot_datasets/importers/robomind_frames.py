@@ -18,7 +18,7 @@ from robot_datasets.errors import DatasetError
 from robot_datasets.image_codec import JPEG_BGR, decode_frame, encode_frame, frame_size, sniff_encoding
 from robot_datasets.importers.hdf5_vlen import open_byte_strings
 
-_FRAMES_PER_READ = 16
+_FRAMES_PER_READ = 4
 _RAW_COLOUR = {720 * 1280 * 3: (720, 1280), 480 * 640 * 3: (480, 640)}
 _RAW_DEPTH = {720 * 1280: (720, 1280), 480 * 640: (480, 640)}
 _JPEG_END = b"\xff\xd9"

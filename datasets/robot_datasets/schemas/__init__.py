@@ -8,6 +8,7 @@ A file of your own is used by its path, from a folder named in the environment v
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -40,6 +41,7 @@ FOLDERS_VARIABLE = "ROBOT_DATASETS_SCHEMAS"
 
 _BUILT_IN = Path(__file__).parent
 _ENDINGS = (".yaml", ".yml")
+_FORMAT_LINE = re.compile(r"^format: *(\w+) *$", re.MULTILINE)
 
 
 def schema_names() -> list[str]:
@@ -64,8 +66,17 @@ def load_schema(name: str | Path) -> EmbodimentSchema:
 def schemas_of(format: str) -> list[EmbodimentSchema]:
     """Return the schemas of an importer, sorted by name, your own files first."""
     files = _files()
-    schemas = [_read(files[name]) for name in sorted(files, key=lambda n: (_is_built_in(files[n]), n))]
+    paths = [files[name] for name in sorted(files, key=lambda n: (_is_built_in(files[n]), n))]
+    schemas = [_read(path) for path in paths if not _is_of_another_format(path, format)]
     return [schema for schema in schemas if schema.format == format]
+
+
+def _is_of_another_format(path: Path, format: str) -> bool:
+    """Whether a built-in file says so ; parsing all of them takes half a second."""
+    if not _is_built_in(path):
+        return False
+    found = _FORMAT_LINE.search(path.read_text(encoding="utf-8"))
+    return found is not None and found[1] != format
 
 
 def find_schema(format: str, label: str) -> EmbodimentSchema:

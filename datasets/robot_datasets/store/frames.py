@@ -22,7 +22,7 @@ SAMPLED_FRAMES = 2
 SAMPLED_SIDE = 150
 """Pixels along the shorter side that image statistics are taken from, or up to twice as many."""
 
-_GATHERED_BYTES = 1 << 20
+_GATHERED_BYTES = 1 << 18
 
 
 class ByteSink(Protocol):
@@ -133,8 +133,13 @@ def check_frame(frame: BytesLike, feature: Feature, encoding: str) -> None:
             raise DatasetError(f"raw frame has {len(frame)} bytes, expected {expected} for {feature.shape}")
         return
     size = frame_size(frame)
-    if any(want and want != have for want, have in zip(feature.shape[:2], size, strict=True)):
+    if size != feature.shape[:2] and not _fits(size, feature):
         raise DatasetError(f"frame is {size[0]}x{size[1]} px, expected {feature.shape[0]}x{feature.shape[1]}")
+
+
+def _fits(size: tuple[int, int], feature: Feature) -> bool:
+    """Whether a size is that of a feature, whose zeros fit any."""
+    return all(want in (0, have) for want, have in zip(feature.shape[:2], size, strict=True))
 
 
 def decode_as(
