@@ -100,6 +100,10 @@ TRAININGS = {
         ("policy=flow_mlp", *SIZE),
         (Judged("rectified flow, Euler-4", {"type": "euler", "steps": 4}),),
     ),
+    "flow_sample": Training(
+        ("policy=flow_mlp", "policy.process.prediction=sample", *SIZE),
+        (Judged("rectified flow that predicts the chunk, Euler-4", {"type": "euler", "steps": 4}),),
+    ),
     "mip": Training(("policy=mip_mlp", *SIZE), (Judged("MIP, 2 steps"),)),
     "bc": Training(("policy=behavior_cloning_mlp", *SIZE), (Judged("behavior cloning"),)),
     "ibc": Training(

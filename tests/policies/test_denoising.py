@@ -21,6 +21,7 @@ PROCESSES = {
     "v": {"type": "diffusion", "train_steps": 1000, "prediction": "v", "spacing": "trailing"},
     "edm": {"type": "edm", "sigma_max": 80.0, "sigma_min": 0.002},
     "flow": {"type": "flow"},
+    "flow of samples": {"type": "flow", "prediction": "sample"},
 }
 
 
@@ -37,8 +38,9 @@ def test_recover_inverts_the_target(name: str) -> None:
     batch = process.training_batch(data)
     grid_like = {"edm": lambda t: Levels(torch.ones_like(t), (t / 10).exp(), t)}
     grid_like["flow"] = lambda t: Levels(1 - t / 100, t / 100, t)
-    if name in grid_like:
-        levels = grid_like[name](batch.time)
+    kind = PROCESSES[name]["type"]
+    if kind in grid_like:
+        levels = grid_like[kind](batch.time)
     else:
         k = batch.time.long()
         levels = Levels(process.alphas[k], process.sigmas[k], batch.time)  # type: ignore[attr-defined]

@@ -38,6 +38,7 @@ PROCESSES: dict[str, dict[str, Any]] = {
     "vp": {**BESO, "spacing": "vp"},
     "cosine": {**BESO, "spacing": "cosine"},
     "flow": {"type": "flow"},
+    "flow of samples": {"type": "flow", "prediction": "sample"},
 }
 DIFFUSION = ("epsilon", "sample", "v", "linear betas")
 DETERMINISTIC: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ that is the regression target of the network and how the data is recovered from 
     epsilon   F = n                       a = (x - sigma F) / alpha
     sample    F = a                       a = F
     v         F = alpha n - sigma a       a = alpha x - sigma F          (alpha^2 + sigma^2 = 1)
-    flow      F = n - a                   a = x - sigma F                (alpha + sigma = 1)
+    velocity  F = n - a                   a = x - sigma F                (flow: alpha + sigma = 1)
     EDM       F = (a - c_skip x) / c_out  a = c_skip x + c_out F         (alpha = 1)
 
 `DiffusionProcess` is DDPM's discrete, variance-preserving process (Ho et al., 2020), `EdmProcess` that of
@@ -276,9 +276,12 @@ class FlowProcessConfig:
     Attributes:
         time_distribution: ``uniform``, or ``beta``: t = 0.999 Beta(1.5, 1) + 0.001 as in pi-0
             (Black et al., 2024), which favours noisy levels.
+        prediction: Parameterisation of the network: ``velocity``, or ``sample``, which is easier to learn for a
+            small network (Li and He, 2025, arXiv 2511.13720).
     """
 
     time_distribution: Literal["uniform", "beta"] = "uniform"
+    prediction: Literal["velocity", "sample"] = "velocity"
 
 
 class FlowProcess:
@@ -293,22 +296,23 @@ class FlowProcess:
         return 1.0
 
     def training_batch(self, data: Tensor) -> NoisyBatch:
-        """Draw t per sample; the target is the velocity n - a."""
+        """Draw t per sample and return the noised data and target."""
         t = torch.rand(data.shape[0], device=data.device, dtype=data.dtype)
         if self.config.time_distribution == "beta":
             # Beta(1.5, 1) has CDF t^1.5.
             t = 0.999 * t ** (1 / 1.5) + 0.001
         noise = torch.randn_like(data)
         sigma = t[:, None, None]
-        return NoisyBatch((1 - sigma) * data + sigma * noise, 100 * t, noise - data)
+        target = data if self.config.prediction == "sample" else noise - data
+        return NoisyBatch((1 - sigma) * data + sigma * noise, 100 * t, target)
 
     def network_input(self, x: Tensor, levels: Levels) -> Tensor:
         """The noisy chunk itself."""
         return x
 
     def recover(self, output: Tensor, x: Tensor, levels: Levels) -> Tensor:
-        """X - t F."""
-        return x - levels.sigma * output
+        """Estimate the data; see the module docstring."""
+        return output if self.config.prediction == "sample" else x - levels.sigma * output
 
     def grid(self, steps: int) -> Levels:
         """Evenly spaced t from 1 to 0."""
