@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,10 +45,11 @@ class RobotCell:
     def __post_init__(self) -> None:
         if not self.joints or len(set(self.joints)) != len(self.joints):
             raise ConfigError(f"robot.joints: {list(self.joints)}; expected at least one name, each once")
-        _require(self.stiffness > 0, "robot.stiffness", self.stiffness, "above 0")
+        _require_positive("robot.stiffness", self.stiffness)
         for name, bounds in (("lower", self.lower), ("upper", self.upper)):
             if bounds and len(bounds) != len(self.joints):
                 raise ConfigError(f"robot.{name}: {len(bounds)} numbers for {len(self.joints)} joints")
+            _require_finite(f"robot.{name}", bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ class TableCell:
             raise ConfigError(
                 f"table: low {list(self.low)}, high {list(self.high)}; expected x and y, low below high"
             )
+        _require_finite("table", (*self.low, *self.high))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +94,7 @@ class ObjectCell:
 
     def __post_init__(self) -> None:
         for name in ("mass", "friction", "lost_position", "lost_angle"):
-            _require(
-                0 < getattr(self, name) < math.inf,
-                f"object {name}",
-                getattr(self, name),
-                "a finite number above 0",
-            )
+            _require_positive(f"object {name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +123,10 @@ class CameraCell:
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "fx", "fy"):
-            _require(
-                0 < getattr(self, name) < math.inf,
-                f"camera {name}",
-                getattr(self, name),
-                "a finite number above 0",
-            )
+            _require_positive(f"camera {name}", getattr(self, name))
         if len(self.position) != 3 or len(self.quaternion) != 4:
             raise ConfigError("camera: position needs three numbers, quaternion four (wxyz)")
+        _require_finite("camera cx, cy, position", (self.cx, self.cy, *self.position))
         length = math.sqrt(sum(part * part for part in self.quaternion))
         _require(abs(length - 1.0) < 1e-3, "camera quaternion's length", length, "1")
 
@@ -198,8 +191,9 @@ class NoiseCell:
     joint: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.position > 0 and self.angle > 0, "noise", (self.position, self.angle), "above 0")
-        _require(self.joint >= 0, "noise.joint", self.joint, "0 or more")
+        _require_positive("noise.position", self.position)
+        _require_positive("noise.angle", self.angle)
+        _require(0 <= self.joint < math.inf, "noise.joint", self.joint, "a finite number, 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +279,14 @@ def write_cell(cell: Cell, path: str | Path, *, comment: str) -> None:
     partial = target.with_name(f".{target.name}.partial")
     partial.write_text(f"# {comment}\n{text}", encoding="utf-8")
     os.replace(partial, target)
+
+
+def _require_positive(what: str, value: float) -> None:
+    _require(0 < value < math.inf, what, value, "a finite number above 0")
+
+
+def _require_finite(what: str, values: Sequence[float]) -> None:
+    _require(all(map(math.isfinite, values)), what, list(values), "finite numbers")
 
 
 def _require(good: bool, what: str, got: object, expected: str) -> None:

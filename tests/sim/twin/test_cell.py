@@ -50,6 +50,12 @@ def test_the_shipped_cells_build():
         (("latency",), "objects", 3.0, "0 to 1 s"),
         (("cameras", "top"), "quaternion", [1.0, 1.0, 0.0, 0.0], "quaternion's length"),
         (("robot",), "joints", [], "at least one name"),
+        (("robot",), "stiffness", float("inf"), "stiffness: got inf, expected a finite number above 0"),
+        (("robot",), "lower", [float("nan")] * 7, "robot.lower: .*expected finite numbers"),
+        (("table",), "low", [float("-inf"), 0.0], "table: .*expected finite numbers"),
+        (("cameras", "top"), "cx", float("nan"), "camera cx, cy, position: .*expected finite numbers"),
+        (("noise",), "angle", float("inf"), "noise.angle: got inf, expected a finite number above 0"),
+        (("noise",), "joint", float("inf"), "noise.joint: got inf, expected a finite number, 0 or more"),
     ],
 )
 def test_what_is_wrong_is_said(values, where, key, wrong, message):
