@@ -6,11 +6,11 @@ compose/push_cube_to_mark,compose/press_button,compose/slide_bar,compose/tip_blo
         episodes=504 output=many.zarr
     python benchmarks/multi_task.py many.zarr
 
-The tasks are compositions, which share their features: state of the arm, three slots of objects. Both policies are the
-MLP of `diffusion_mlp_ddpm` (DDIM with 10 calls), trained for the same CPU time with the same seed; the one with language
-gets the sentence embedding (all-MiniLM-L6-v2) of the episode's instruction. Every task with every arm is judged on the
-same held-out initial states (from seed 100000), with a paraphrase that the seed chooses. Intervals are Wilson's, 95 %;
-those over all tasks are bootstraps over cells, each a task with an arm. Rerun to resume.
+The tasks are compositions, which share their features: state of the arm, three slots of objects. Both policies are
+the MLP of `diffusion_mlp_ddpm` (DDIM with 10 calls), trained for the same CPU time with the same seed; the one with
+language gets the sentence embedding (all-MiniLM-L6-v2) of the episode's instruction. Every task with every arm is judged
+on the same held-out initial states (from seed 100000), with a paraphrase that the seed chooses. Intervals are Wilson's,
+95 %; those over all tasks are bootstraps over cells, each a task with an arm. Rerun to resume.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ import numpy as np
 FIRST_SEED = 100_000
 SAMPLER = {"type": "ddim", "steps": 10}
 POLICIES = {
-    "language": ("told the instruction", ("dataset.instruction=true", "+policy.goal_encoder={text:{type:minilm}}")),
+    "language": (
+        "told the instruction",
+        ("dataset.instruction=true", "+policy.goal_encoder={text:{type:minilm}}"),
+    ),
     "silent": ("control: told nothing", ()),
 }
 
