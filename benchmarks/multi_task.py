@@ -8,9 +8,9 @@ compose/push_cube_to_mark,compose/press_button,compose/slide_bar,compose/tip_blo
 
 The tasks are compositions, which share their features: state of the arm, three slots of objects. Both policies are
 the MLP of `diffusion_mlp_ddpm` (DDIM with 10 calls), trained for the same CPU time with the same seed; the one with
-language gets the sentence embedding (all-MiniLM-L6-v2) of the episode's instruction. Every task with every arm is judged
-on the same held-out initial states (from seed 100000), with a paraphrase that the seed chooses. Intervals are Wilson's,
-95 %; those over all tasks are bootstraps over cells, each a task with an arm. Rerun to resume.
+language gets the sentence embedding (all-MiniLM-L6-v2) of the episode's instruction. Every task with every arm is
+judged on the same held-out initial states (from seed 100000), with a paraphrase that the seed chooses. Intervals are
+Wilson's, 95 %; those over all tasks are bootstraps over cells, each a task with an arm. Rerun to resume.
 """
 
 from __future__ import annotations
