@@ -4,12 +4,12 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from robot_datasets.errors import DatasetError
-from robot_datasets.image_codec import decode_frame, encode_frame
+from robot_datasets.image_codec import decode_frame, encode_frame, frame_size
 
 
 def _picture(height: int, width: int, seed: int) -> np.ndarray:
@@ -69,3 +69,41 @@ def test_a_damaged_png_is_an_error_or_unharmed(data: st.DataObject) -> None:
         assert "copy it again" in str(error) or "neither JPEG nor PNG" in str(error)  # noqa: PT017
     else:
         np.testing.assert_array_equal(decoded, pixels)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_the_size_of_a_jpeg_is_that_of_its_own_header(data: st.DataObject) -> None:
+    """Whatever frames were looked at before, of other sizes, with other tables, progressive or cut short."""
+    random = np.random.default_rng(0)
+    frames = []
+    for height, width, options in [
+        (24, 32, {}),
+        (32, 24, {}),
+        (24, 32, {"quality": 30}),
+        (16, 48, {"progressive": True}),
+        (48, 16, {"optimize": True}),
+    ]:
+        buffer = io.BytesIO()
+        pixels = random.integers(0, 255, (height, width, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(buffer, format="JPEG", **options)
+        frames.append((buffer.getvalue(), (height, width)))
+    for _ in range(8):
+        frame, size = data.draw(st.sampled_from(frames))
+        length = data.draw(st.sampled_from([len(frame), *range(2, 700, 7)]))
+        seen = memoryview(frame)[:length] if data.draw(st.booleans()) else frame[:length]
+        try:
+            found = frame_size(seen)
+        except DatasetError:
+            assert length < len(frame)
+        else:
+            assert found == size
+
+
+def test_the_known_size_is_forgotten_with_a_changed_header() -> None:
+    """The same header but for its height is another header."""
+    frame = encode_frame(np.zeros((24, 32, 3), np.uint8), "jpeg")
+    assert frame_size(frame) == (24, 32)
+    place = frame.index(b"\xff\xc0") + 5
+    assert frame_size(frame[:place] + (40).to_bytes(2, "big") + frame[place + 2 :]) == (40, 32)
+    assert frame_size(frame) == (24, 32)

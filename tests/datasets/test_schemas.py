@@ -298,3 +298,10 @@ def test_mutated_files_end_in_one_line(tmp_path: Path) -> None:
                 assert schema.feature(name).shape
     assert 100 < len(refused) < 200
     assert not any("\n" in text for text in refused)
+
+
+@pytest.mark.parametrize("format", sorted({load_schema(name).format for name in schema_names()}))
+def test_the_schemas_of_a_format_are_all_that_name_it(format: str) -> None:
+    """Files of other formats are passed over by their text; none may be missed by that."""
+    expected = {name for name in schema_names() if load_schema(name).format == format}
+    assert {schema.name for schema in schemas_of(format)} == expected
