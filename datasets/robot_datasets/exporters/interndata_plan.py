@@ -29,6 +29,9 @@ FORMAT = "interndata"
 _NO_COMMANDS = ("next", "puppet")
 """Words in the meaning of actions that are recorded states, not what a controller was told."""
 
+_AT_AN_END = 0.01
+"""A gripper is open or closed if less of its way is missing; a measured one stops short of its ends."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -258,7 +261,7 @@ def _made_up(
 def _between(store: EpisodeStore, gripper: GripperColumn) -> int:
     """Count the steps at which a gripper is neither open nor closed."""
     values = gripper.openness({gripper.feature: store.column(gripper.feature)})
-    return int(np.count_nonzero((values != 0) & (values != 1)))
+    return int(np.count_nonzero((values > _AT_AN_END) & (values < 1 - _AT_AN_END)))
 
 
 def _is_computed(column: str) -> bool:
