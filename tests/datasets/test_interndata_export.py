@@ -178,7 +178,7 @@ def test_of_other_actions_only_the_gripper_is_a_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [{"action": "puppet_next", "told": "0=closed,1=open"}, {"told": ""}])
-def test_no_openness_without_a_command(how: dict[str, str], tmp_path: Path) -> None:
+def test_no_openness_without_a_command(how: dict[str, Any], tmp_path: Path) -> None:
     """A recorded state under the name of an action is no command, nor is a gripper of unknown polarity."""
     report = export(_write(tmp_path / "in.zarr", **how), tmp_path / "out", format="interndata")
     assert any("gripper.openness are left out" in warning for warning in report.warnings)

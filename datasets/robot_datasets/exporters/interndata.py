@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from robot_datasets.exporters.base import Exporter, has_record, write_record
 from robot_datasets.exporters.interndata_columns import view_of
-from robot_datasets.exporters.interndata_plan import FORMAT, ROBOTS, plan_export
+from robot_datasets.exporters.interndata_plan import FORMAT, plan_export
+from robot_datasets.exporters.interndata_robots import ROBOTS
 from robot_datasets.exporters.lerobot import LeRobotV21
 from robot_datasets.importers.base import Option
 from robot_datasets.store import EpisodeStore

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from robot_datasets.exporters.arm_columns import (
     left_out,
     require_measured_arm,
 )
+from robot_datasets.exporters.interndata_robots import Layout, layout_of
 from robot_datasets.features import ACTION, IMAGE_PREFIX, Feature
 from robot_datasets.importers.interndata_checks import WIDEST_GRIPPER_M
 from robot_datasets.kinematics import PANDA
@@ -31,44 +31,6 @@ _NO_COMMANDS = ("next", "puppet")
 
 _AT_AN_END = 0.01
 """A gripper is open or closed if less of its way is missing; a measured one stops short of its ends."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What tells the two arms apart. The numbers are those of InternDataEngine's converters and robot files.
-
-    Attributes:
-        schema: Name of the schema.
-        robots: Embodiments of stores that are this robot.
-        width: Opening of the gripper [m].
-        binary: The gripper's position is 1 or 0 instead of the opening in metres.
-        turn: Turn of the end effector's frame about the flange's z axis [rad].
-        tcp: Distance of the tool centre point from the end effector along its z axis [m].
-    """
-
-    schema: str
-    robots: tuple[str, ...]
-    width: float
-    binary: bool
-    turn: float
-    tcp: float
-
-
-_LAYOUTS = (
-    # The end effector is the frame panda_hand.
-    Layout("interndata_franka", ("panda", "franka", "fr3"), 0.08, False, -math.pi / 4, 0.095),
-    # The end effector is the frame panda_link8, which is the flange.
-    Layout(
-        "interndata_franka_robotiq",
-        ("panda_robotiq_85", "panda+robotiq_85", "franka_robotiq"),
-        0.085,
-        True,
-        0.0,
-        0.145,
-    ),
-)
-ROBOTS = tuple(layout.schema for layout in _LAYOUTS)
-"""Schemas that can be written."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +70,7 @@ def plan_export(store: EpisodeStore, options: Mapping[str, str]) -> InternDataPl
     Raises:
         DatasetError: The format cannot hold the store; says what to change.
     """
-    layout = _layout(store, options["robot"])
+    layout = layout_of(store, options["robot"])
     schema = load_schema(layout.schema)
     measured = require_measured_arm(store, len(PANDA.links), layout.schema)
     gripper = _gripper(store, measured, layout)
@@ -136,18 +98,6 @@ def plan_export(store: EpisodeStore, options: Mapping[str, str]) -> InternDataPl
         recorded=recorded,
         cameras=cameras,
         losses=tuple(losses),
-    )
-
-
-def _layout(store: EpisodeStore, robot: str) -> Layout:
-    for layout in _LAYOUTS:
-        if robot == layout.schema or (robot == "auto" and store.embodiment in layout.robots):
-            return layout
-    known = "; ".join(f"{layout.schema}: {', '.join(layout.robots)}" for layout in _LAYOUTS)
-    raise DatasetError(
-        f"{store.path} is of the robot '{store.embodiment}'; InternData-A1 sets are written of a Panda with its own "
-        f"hand or a Robotiq 2F-85 ({known}). A set has one robot: choose one when generating, or take a schema "
-        f"with --option robot={ROBOTS[0]}"
     )
 
 
