@@ -14,6 +14,7 @@ from robot_datasets.store import EpisodeStore
 
 _BUILT_IN = {
     "diffusion_policy_zarr": "robot_datasets.exporters.diffusion_policy:DiffusionPolicyBuffer",
+    "interndata": "robot_datasets.exporters.interndata:InternDataSet",
     "lerobot-v2.1": "robot_datasets.exporters.lerobot:LeRobotV21",
     "lerobot-v3": "robot_datasets.exporters.lerobot:LeRobotV3",
     "robomimic_hdf5": "robot_datasets.exporters.robomimic:RobomimicFile",

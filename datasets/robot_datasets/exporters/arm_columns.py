@@ -1,14 +1,16 @@
-"""Finding an arm in a store's features by what they declare: joints, gripper, and the tool's pose."""
+"""Finding an arm in a store's features by what they declare: joints, gripper, the tool's pose, and its cameras."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, STATE, Feature
+from robot_datasets.store import EpisodeStore
 
 JOINT_POSITION = "observation.joint_position"
 END_EFFECTOR = "observation.end_effector"
@@ -50,6 +52,42 @@ class ArmColumns:
             gripper = (gripper - self.opened) / (self.closed - self.opened)
         return np.concatenate([joints, gripper[:, None]], axis=1)
 
+    def taken(self) -> dict[str, set[int]]:
+        """Return feature -> which of its components these are."""
+        found: dict[str, set[int]] = {self.feature: set(self.joints)}
+        found.setdefault(self.gripper_feature, set()).add(self.gripper)
+        return found
+
+
+@dataclass(frozen=True)
+class GripperColumn:
+    """A gripper of declared polarity: its feature, its component, and the values of the closed and the open one."""
+
+    feature: str
+    column: int
+    closed: float
+    opened: float
+
+    def openness(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return (T,) from 0, closed, to 1, open."""
+        values = columns[self.feature][:, self.column].astype(np.float64)
+        return (values - self.closed) / (self.opened - self.closed)
+
+
+def require_measured_arm(store: EpisodeStore, n_joints: int, layout: str) -> ArmColumns:
+    """Return the arm that was measured.
+
+    Raises:
+        DatasetError: There is none; says why, and that `layout` is made of it.
+    """
+    measured = measured_arm(store.features, n_joints)
+    if isinstance(measured, str):
+        raise DatasetError(
+            f"{store.path}: {measured}, which {layout} is made of; generate with task.joints=true, or rename the "
+            "components of a feature that holds them"
+        )
+    return measured
+
 
 def measured_arm(features: Mapping[str, Feature], n_joints: int) -> ArmColumns | str:
     """Find the arm that was measured; a text says why there is none."""
@@ -69,6 +107,55 @@ def commanded_arm(features: Mapping[str, Feature], n_joints: int) -> ArmColumns 
     joints = _joints(action, n_joints)
     found = _with_gripper(features, ACTION, joints, (ACTION,)) if joints else ""
     return None if isinstance(found, str) else found
+
+
+def commanded_gripper(features: Mapping[str, Feature]) -> GripperColumn | None:
+    """Find the gripper in the action; None if there is none, several, or its polarity is not declared."""
+    action = features.get(ACTION)
+    columns = [i for i, name in enumerate(action.names) if _GRIPPER.search(name)] if action else []
+    ends = _polarity(action.gripper) if action else {}
+    return (
+        GripperColumn(ACTION, columns[0], ends["closed"], ends["open"])
+        if len(columns) == 1 and ends
+        else None
+    )
+
+
+def camera_pairs(text: str, there: Sequence[str]) -> dict[str, str]:
+    """Read the option ``cameras``: ``"top=front,wrist=hand"`` -> camera of the layout -> camera of the store.
+
+    Raises:
+        DatasetError: It is written otherwise, or names a camera that is not `there`.
+    """
+    pairs: dict[str, str] = {}
+    for part in filter(None, (item.strip() for item in text.split(","))):
+        name, equals, camera = part.partition("=")
+        if not equals:
+            raise DatasetError(
+                f"option cameras: got '{part}', expected CAMERA_OF_THE_LAYOUT=CAMERA_OF_THE_STORE"
+            )
+        if camera not in there:
+            raise DatasetError(f"option cameras: {unknown_name('camera', camera, there)}")
+        pairs[name] = camera
+    return pairs
+
+
+def left_out(
+    features: Mapping[str, Feature], whole: Collection[str], parts: Mapping[str, Collection[int]]
+) -> list[str]:
+    """Return a warning that lists what stays behind; none if nothing does.
+
+    Args:
+        features: Of the store.
+        whole: Names of the features that are written, or accounted for elsewhere.
+        parts: Feature -> which of its components are written.
+    """
+    lost = [name for name in features if name not in whole and name not in parts]
+    for name, columns in parts.items():
+        rest = [part for i, part in enumerate(features[name].names) if i not in columns]
+        if rest and name not in whole:
+            lost.append(f"{name} ({', '.join(rest)})")
+    return [f"left out: {', '.join(lost)}"] if lost else []
 
 
 def tool_pose(features: Mapping[str, Feature]) -> Feature | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -16,6 +17,9 @@ from robot_datasets.errors import DatasetError, storage_error
 from robot_datasets.importers.base import DeclaresOptions
 from robot_datasets.store import EpisodeStore
 from robot_datasets.store.staging import require_outside_of_stores, sync_path, sync_tree
+
+RECORD = "robot_policies.json"
+"""File beside an exported tree that says who wrote it; readers of the format do not look at it."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,21 @@ class Exporter(DeclaresOptions, ABC):
 
         ``progress(done, total)`` is to be called after every episode.
         """
+
+
+def write_record(folder: Path, format: str, contents: Mapping[str, Any]) -> None:
+    """Write, beside the data, that we wrote `folder` in this format, and what the format has no place for."""
+    text = json.dumps({"written_as": format, **contents}, ensure_ascii=False, indent=1)
+    (folder / RECORD).write_text(text, encoding="utf-8")
+
+
+def has_record(folder: Path, format: str) -> bool:
+    """Whether `write_record` was called on `folder` with this format; data that was downloaded has none."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("written_as") == format
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from robot_datasets.exporters.lerobot_shared import (
     SharedTables,
     SharedVideos,
 )
+from robot_datasets.exporters.lerobot_source import LeRobotSource
 from robot_datasets.exporters.lerobot_statistics import flattened
 from robot_datasets.exporters.lerobot_tables import DEFAULTS, episode_labels, tasks_table
 from robot_datasets.exporters.video import (
@@ -32,7 +33,6 @@ from robot_datasets.features import DEPTH_PREFIX, Feature
 from robot_datasets.importers.base import Option
 from robot_datasets.importers.lerobot_depth import DepthCoding
 from robot_datasets.importers.lerobot_meta import SIDE_FILE
-from robot_datasets.store import EpisodeStore
 
 _DEPTH_UNITS = (("mm",), ("m",))
 
@@ -65,7 +65,7 @@ class _LeRobotExporter(Exporter):
         except (OSError, UnicodeDecodeError):
             return False
 
-    def check(self, store: EpisodeStore, options: Mapping[str, str]) -> list[str]:
+    def check(self, store: LeRobotSource, options: Mapping[str, str]) -> list[str]:
         """Refuse frames of varying or odd size, where the format needs others; list what is left out."""
         check_quality(options["crf"])
         warnings = []
@@ -84,7 +84,7 @@ class _LeRobotExporter(Exporter):
 
     def write(
         self,
-        store: EpisodeStore,
+        store: LeRobotSource,
         folder: Path,
         options: Mapping[str, str],
         progress: Callable[[int, int], None],

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robot_datasets.exporters.lerobot_source import LeRobotSource
 from robot_datasets.exporters.lerobot_statistics import LeRobotStatistics
 from robot_datasets.exporters.lerobot_tables import episode_tables, schema
 from robot_datasets.exporters.video import DepthVideoWriter, VideoWriter
 from robot_datasets.features import DEPTH_PREFIX, Feature
 from robot_datasets.importers.lerobot_depth import DepthCoding
-from robot_datasets.store import EpisodeStore
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -28,7 +28,7 @@ class ExportPlan:
 
     def __init__(
         self,
-        store: EpisodeStore,
+        store: LeRobotSource,
         folder: Path,
         options: Mapping[str, str],
         low_dim: Mapping[str, Feature],

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robot_datasets.exporters.lerobot_source import LeRobotSource
 from robot_datasets.features import Feature
-from robot_datasets.store import EpisodeStore
 from robot_datasets.store.frames import standard_frame
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FRAME_ROWS = 256
 """Rows in memory at a time when frames are stored in the table."""
 
 
-def default_columns(store: EpisodeStore, episode: int) -> dict[str, np.ndarray]:
+def default_columns(store: LeRobotSource, episode: int) -> dict[str, np.ndarray]:
     """Return the book-keeping columns of an episode, (T,) each; times are exactly frame_index / fps."""
     start, end = int(store.episode_starts[episode]), int(store.episode_ends[episode])
     steps = np.arange(end - start)
@@ -60,7 +60,11 @@ def schema(low_dim: Mapping[str, Feature], images: Sequence[str]) -> pa.Schema:
 
 
 def episode_tables(
-    store: EpisodeStore, episode: int, low_dim: Mapping[str, Feature], images: Sequence[str], types: pa.Schema
+    store: LeRobotSource,
+    episode: int,
+    low_dim: Mapping[str, Feature],
+    images: Sequence[str],
+    types: pa.Schema,
 ) -> Iterator[pa.Table]:
     """Yield the rows of an episode: one table, or several if they hold frames."""
     import pyarrow as pa
@@ -98,7 +102,7 @@ def tasks_table(tasks: Sequence[str]) -> pa.Table:
     return pa.table({"task_index": list(range(len(tasks))), index: list(tasks)}, schema=types)
 
 
-def episode_labels(store: EpisodeStore, episode: int) -> dict[str, Any]:
+def episode_labels(store: LeRobotSource, episode: int) -> dict[str, Any]:
     """Return what an episode's row says besides its place; the last four are ours, others ignore them."""
     success = int(store.episodes["success"][episode])
     return {
@@ -177,7 +181,7 @@ def _array(values: np.ndarray, feature: Feature) -> Any:
     return array
 
 
-def _frames(store: EpisodeStore, name: str, first: int, last: int, step: int) -> Any:
+def _frames(store: LeRobotSource, name: str, first: int, last: int, step: int) -> Any:
     """Return frames as LeRobot keeps them in tables; what other readers would decode wrongly becomes PNG."""
     import pyarrow as pa
 

@@ -12,7 +12,6 @@ called in the store; readers of RoboMIND do not look at it, and neither does our
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +20,7 @@ import numpy as np
 
 from robot_datasets.errors import DatasetError
 from robot_datasets.exporters.arm_columns import END_EFFECTOR, position_and_angles
-from robot_datasets.exporters.base import Exporter
+from robot_datasets.exporters.base import Exporter, has_record, write_record
 from robot_datasets.exporters.robomind_plan import FORMAT, LAYOUTS, RoboMindPlan, plan_export
 from robot_datasets.exporters.robomind_words import annotation, write_annotations, write_table
 from robot_datasets.features import ACTION, DEPTH_PREFIX, IMAGE_PREFIX
@@ -29,11 +28,9 @@ from robot_datasets.image_codec import encode_frame, sniff_encoding
 from robot_datasets.importers.base import Option
 from robot_datasets.importers.hdf5_reading import find_dataset, open_hdf5
 from robot_datasets.importers.robomind_frames import depth_is_metres
-from robot_datasets.side_record import KEY
 from robot_datasets.store import EpisodeStore
 from robot_datasets.store.images import ImageColumn
 
-_RECORD = f"{KEY}.json"
 _GENERATOR = "robot_sim.generate"
 
 
@@ -59,11 +56,7 @@ class RoboMindTree(Exporter):
 
     def recognises(self, folder: Path) -> bool:
         """Whether it is a tree that was written here; one that was downloaded is never replaced."""
-        try:
-            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return isinstance(record, dict) and record.get("written_as") == FORMAT
+        return has_record(folder, FORMAT)
 
     def check(self, store: EpisodeStore, options: Mapping[str, str]) -> list[str]:
         """Refuse what the layout cannot hold; list what is lost or made up."""
@@ -94,8 +87,7 @@ class RoboMindTree(Exporter):
             progress(episode + 1, store.n_episodes)
         write_table(folder, plan.folders)
         write_annotations(folder, plan.layout, annotations)
-        record = {"written_as": FORMAT, "layout": plan.layout, "fps": store.fps, "episodes": named}
-        (folder / _RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_record(folder, FORMAT, {"layout": plan.layout, "fps": store.fps, "episodes": named})
 
 
 def _write_file(

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robot_datasets.errors import DatasetError, unknown_name
+from robot_datasets.errors import DatasetError
 from robot_datasets.exporters.arm_columns import (
     END_EFFECTOR,
     ArmColumns,
+    camera_pairs,
     commanded_arm,
-    measured_arm,
+    left_out,
+    require_measured_arm,
     tool_pose,
 )
 from robot_datasets.exporters.robomind_words import task_folders
@@ -72,12 +74,7 @@ def plan_export(store: EpisodeStore, options: Mapping[str, str]) -> RoboMindPlan
     """
     arm = _arm(store, options["layout"])
     layout, schema, cameras = _cameras(store, arm.name, options)
-    measured = measured_arm(store.features, len(arm.links))
-    if isinstance(measured, str):
-        raise DatasetError(
-            f"{store.path}: {measured}, which {layout} is made of; generate with task.joints=true, or rename the "
-            "components of a feature that holds them"
-        )
+    measured = require_measured_arm(store, len(arm.links), layout)
     _require_labels(store)
     commanded = commanded_arm(store.features, len(arm.links))
     pose = tool_pose(store.features)
@@ -134,7 +131,7 @@ def _cameras(
         raise DatasetError(
             f"{store.path} has no colour camera, a RoboMIND episode does; generate with task.images=true"
         )
-    wanted = _pairs(options["cameras"], there)
+    wanted = camera_pairs(options["cameras"], there)
     layouts = {name: find_schema(FORMAT, name) for name in LAYOUTS if _ARMS[name] == arm}
     if options["layout"] != "auto":
         layouts = {options["layout"]: layouts[options["layout"]]}
@@ -151,20 +148,6 @@ def _cameras(
         f"{store.path} has the cameras {', '.join(there)}, the layouts have others ({choices}); say which is which "
         f"with --option cameras={first}={there[0]},..."
     )
-
-
-def _pairs(text: str, there: list[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for part in filter(None, (item.strip() for item in text.split(","))):
-        name, equals, camera = part.partition("=")
-        if not equals:
-            raise DatasetError(
-                f"option cameras: got '{part}', expected CAMERA_OF_THE_LAYOUT=CAMERA_OF_THE_STORE"
-            )
-        if camera not in there:
-            raise DatasetError(f"option cameras: {unknown_name('camera', camera, there)}")
-        pairs[name] = camera
-    return pairs
 
 
 def _require_labels(store: EpisodeStore) -> None:
@@ -186,23 +169,11 @@ def _require_labels(store: EpisodeStore) -> None:
 
 
 def _losses(store: EpisodeStore, measured: ArmColumns, cameras: Mapping[str, str]) -> list[str]:
-    used = {measured.feature, measured.gripper_feature, END_EFFECTOR, ACTION}
+    used = {END_EFFECTOR, ACTION}
     used |= {prefix + camera for camera in cameras.values() for prefix in (IMAGE_PREFIX, DEPTH_PREFIX)}
-    lost = [name for name in store.features if name not in used]
-    lost += [f"{name} ({', '.join(names)})" for name, names in _unused(store, measured).items() if names]
-    warnings = [f"left out: {', '.join(lost)}"] if lost else []
+    warnings = left_out(store.features, used, measured.taken())
     if np.any(np.asarray(store.episodes["success"]) < 0):
         warnings.append("episodes of unknown success lie among the successes")
     if any(store.episodes["segments"]):
         warnings.append("segments become annotated steps; their tags are kept where there is no text")
     return warnings
-
-
-def _unused(store: EpisodeStore, measured: ArmColumns) -> dict[str, list[str]]:
-    """Return the components that stay behind of the features that joints and gripper are taken from."""
-    taken: dict[str, set[int]] = {measured.feature: set(measured.joints)}
-    taken.setdefault(measured.gripper_feature, set()).add(measured.gripper)
-    return {
-        name: [part for i, part in enumerate(store.features[name].names) if i not in columns]
-        for name, columns in taken.items()
-    }

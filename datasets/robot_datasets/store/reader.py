@@ -219,6 +219,11 @@ class EpisodeStore:
         column, starts = self.column(name), self.episode_starts
         return FeatureStats.of(np.concatenate([column[starts[e] : self.episode_ends[e]] for e in chosen]))
 
+    def episode_stats(self, name: str) -> np.ndarray:
+        """Return the statistics of every episode, (E, 10, ...), rows as `FeatureStats.to_array` orders them."""
+        self._require(name, self.spec.features, "feature")
+        return self.read_array(f"{layout.stats_path(name)}/episodes")
+
     def read_array(self, path: str) -> np.ndarray:
         """Read any array of the store whole, read-only; for parts that have no accessor of their own."""
         if self._location.is_local and (values := read_sharded(Path(self.path) / path)) is not None:
