@@ -31,7 +31,7 @@ SAMPLER = {"type": "ddim", "steps": 10}
 POLICIES = {
     "language": (
         "told the instruction",
-        ("dataset.instruction=true", "+policy.goal_encoder={text:{type:minilm}}"),
+        ("dataset.instruction=true", "+policy.goal_encoder={type:tokens,text:{type:minilm}}"),
     ),
     "silent": ("control: told nothing", ()),
 }
