@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from robot_datasets.convert import NothingConvertedError, Progress, convert
+from robot_datasets.engine.dispatch import Task
 from robot_datasets.engine.work import Job, work
 from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Plan, Rejected
-from robot_datasets.store import EpisodeStore
+from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
+from robot_datasets.store.parts import PartWriter
 from robot_datasets.testing import EXAMPLE_IMAGE, tree_digest
 from robot_datasets.testing.words import MIXED, WordsImporter
 
@@ -162,20 +164,11 @@ def test_a_full_disk_in_a_worker_is_one_clear_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     plan = WordsImporter().plan(mixed, {})
-    from robot_datasets.engine.dispatch import Task
-    from robot_datasets.store.layout import StoreSpec
-
-    spec = StoreSpec(
-        features=plan.features,
-        fps=10.0,
-        embodiment="",
-        source={},
-        conversion={},
-        encodings={EXAMPLE_IMAGE: "png"},
-    )
     monkeypatch.setattr("robot_datasets.store.parts.write_all", full)
-    with pytest.raises(OSError, match="No space left"):
-        list(work(Job.of(WordsImporter(), plan, spec, tmp_path), [Task(0, plan.refs[0], 0)]))
+    with EpisodeStoreWriter(tmp_path / "s.zarr", features=plan.features, fps=10.0, embodiment="") as store:
+        job = Job.of(WordsImporter(), plan, store)
+        with pytest.raises(OSError, match="No space left"):
+            list(work(job, [Task(0, plan.refs[0], 0)], PartWriter(job.spec)))
 
 
 # A background job of a shell starts with SIGINT ignored; a program that a person interrupts does not.

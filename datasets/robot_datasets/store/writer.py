@@ -217,6 +217,11 @@ class EpisodeStoreWriter:
         self._staging.parts.mkdir()
         return self._staging.parts
 
+    @property
+    def workers_lock(self) -> Path:
+        """File that another process locks while it writes frames; see `writing_for_another`."""
+        return self._staging.workers_lock
+
     def publish(self) -> Path:
         """Finish the store and make it appear at `path` in one step.
 
