@@ -83,15 +83,18 @@ def test_two_processes_give_the_same_bytes(mixed: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mixed.words", "one.zarr", "two.zarr"]
 
 
-def test_a_worker_that_dies_costs_at_most_its_episode(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("word", "deaths"), [("unlucky", 1), ("killed", 2)])
+def test_a_worker_that_dies_costs_at_most_its_episode(word: str, deaths: int, tmp_path: Path) -> None:
     """One that is killed once is read again; one that kills its reader twice is set aside, and said so."""
+    words = f"3 4 {word} 5 400 6 2"
     source = tmp_path / "s.words"
-    source.write_text("3 4 unlucky 5 killed 6 2")
+    source.write_text(words)
     report = convert(source, tmp_path / "s.zarr", format=WordsImporter(), workers=2)
-    assert report.n_lost_workers == 3
-    assert list(report.quarantined) == ["word 4"]
-    assert "died 2 times (killed by SIGKILL)" in report.quarantined["word 4"]
-    expected = ["word 0", "word 1", "word 2", "word 3", "word 5", "word 6"]
+    assert report.n_lost_workers == deaths
+    assert list(report.quarantined) == ["word 2"] * (deaths - 1)
+    if deaths == 2:
+        assert "died 2 times (killed by SIGKILL)" in report.quarantined["word 2"]
+    expected = [f"word {number}" for number in range(7) if number != 2 or deaths == 1]
     assert EpisodeStore.open(tmp_path / "s.zarr").episodes["source_id"] == expected
 
 
