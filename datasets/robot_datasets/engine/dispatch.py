@@ -121,7 +121,8 @@ class Dispatcher:
         """Return what a free worker should read; empty if there is nothing to begin now."""
         if self._again:
             return self._tasks(self._again.popleft())
-        while self._next_new in self._results:  # known from before a withdrawal
+        self._next_new = max(self._next_new, self._taken)
+        while self._next_new in self._results:  # like those taken just now, known from before a withdrawal
             self._next_new += 1
         if self._next_new == len(self._refs):
             return ()

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: spawned, watched, and gone when the main process is."""
+"""Worker processes on this machine: forked from a clean server, watched, and gone when the main process is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
@@ -24,11 +25,22 @@ from robot_datasets.store.parts import PartWriter
 from robot_datasets.store.staging import writing_for_another
 
 STARTUP_SECONDS = 120.0
+_PRELOADED = ("robot_datasets.engine.process_pool", "h5py")
 _BATCHES_AHEAD = 2  # one being worked on and one waiting, so that no worker idles while parts are appended
 
 
 class WorkerError(Exception):
     """A worker failed because of a bug, whose traceback this carries."""
+
+
+def start_server() -> None:
+    """Start the process from which workers are forked; it imports what they need while this one goes on.
+
+    It ends with this process. Imports are most of what a worker costs at its start, and are paid once this way.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(_PRELOADED))
+    with _interrupts_held():
+        forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class _Place:
 
 def serve(connection: Connection, job: Job) -> None:
     """Run in a worker: work on batches until the main process closes the pipe or is gone."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # also if somebody else started the fork server
     keep_freed_memory(HOLD_BYTES)
     inbox = _Inbox(connection)
     threading.Thread(target=inbox.fill, daemon=True).start()
@@ -101,7 +114,7 @@ class _Worker:
     """The main process's view of one worker."""
 
     def __init__(self, job: Job) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, job), daemon=True)
         with _interrupts_held():
