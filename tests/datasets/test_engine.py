@@ -71,13 +71,15 @@ class ForeignImporter(WordsImporter):
             yield result
 
 
-def test_two_processes_give_the_same_bytes(mixed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [2, 3])
+def test_several_processes_give_the_same_bytes(workers: int, mixed: Path, tmp_path: Path) -> None:
     """The store is in the plan's order, what was set aside included; progress counts up to all."""
     seen: list[Progress] = []
     convert(mixed, tmp_path / "one.zarr", format=WordsImporter())
-    report = convert(mixed, tmp_path / "two.zarr", format=WordsImporter(), workers=2, progress=seen.append)
+    target = tmp_path / "two.zarr"
+    report = convert(mixed, target, format=WordsImporter(), workers=workers, progress=seen.append)
     assert tree_digest(tmp_path / "two.zarr") == tree_digest(tmp_path / "one.zarr")
-    assert (report.executor, report.workers, report.n_lost_workers) == ("process", 2, 0)
+    assert (report.executor, report.workers, report.n_lost_workers) == ("process", workers, 0)
     assert (seen[-1].done, seen[-1].total, seen[-1].quarantined) == (17, 17, 5)
     assert seen[-1].n_bytes == report.n_bytes > 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mixed.words", "one.zarr", "two.zarr"]
@@ -172,6 +174,22 @@ def test_a_full_disk_in_a_worker_is_one_clear_line(
         job = Job.of(WordsImporter(), plan, store)
         with pytest.raises(OSError, match="No space left"):
             list(work(job, [Task(0, plan.refs[0], 0)], PartWriter(job.spec)))
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    """Workers import the script that started them, and must not start a conversion themselves."""
+    source, script = tmp_path / "s.words", tmp_path / "script.py"
+    source.write_text("3 4")
+    script.write_text(
+        "import sys\nfrom robot_datasets.convert import convert\n"
+        "from robot_datasets.testing.words import WordsImporter\n"
+        "convert(sys.argv[1], sys.argv[2], format=WordsImporter(), workers=2)\n"
+    )
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    command = [sys.executable, str(script), str(source), str(tmp_path / "s.zarr")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "put the call under: if __name__ == '__main__'" in done.stderr
 
 
 # A background job of a shell starts with SIGINT ignored; a program that a person interrupts does not.
