@@ -22,7 +22,7 @@ from robot_datasets.engine.memory import keep_freed_memory
 from robot_datasets.engine.work import Job, work
 from robot_datasets.errors import DatasetError, UserError
 from robot_datasets.store.parts import PartWriter
-from robot_datasets.store.staging import writing_for_another
+from robot_datasets.store.staging import wait_for_writers, writing_for_another
 
 STARTUP_SECONDS = 120.0
 _PRELOADED = ("robot_datasets.engine.process_pool", "h5py")
@@ -202,6 +202,7 @@ class ProcessPool:
         for worker in self._workers:
             with contextlib.suppress(ValueError):
                 worker.end()
+        wait_for_writers(self._job.workers_lock)
 
     def _read(self, worker: _Worker) -> Iterator[Event]:
         """Yield everything that a worker has to say now."""
@@ -243,6 +244,7 @@ class ProcessPool:
                 )
             yield Lost(worker.unfinished(), ending, culprit_known=True)
         self._holders.clear()
+        wait_for_writers(self._job.workers_lock)  # were the fork server dead, its workers would seem so, too
         self._workers = [_Worker(self._job) for _ in self._workers]
         yield Withdrawn()
 

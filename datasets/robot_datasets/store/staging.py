@@ -48,7 +48,7 @@ class Staging:
         self._overwrite = overwrite
         self._lock_directory()
         try:
-            self._wait_for_workers()
+            wait_for_writers(self.workers_lock)
             self._restore_replaced()
             self._check_target()
         except BaseException:
@@ -118,22 +118,6 @@ class Staging:
                 f"another process is writing {self.target}; wait for it or choose another path"
             ) from error
 
-    def _wait_for_workers(self) -> None:
-        """Wait for what still writes here on behalf of a process that was killed; it is about to end."""
-        deadline = time.monotonic() + _ENDING_SECONDS
-        with self.workers_lock.open("w") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    if time.monotonic() > deadline:
-                        raise DatasetError(
-                            f"worker processes of an earlier conversion still write to {self.root}; end them"
-                        ) from error
-                    time.sleep(_POLL_SECONDS)
-                else:
-                    return
-
     def _restore_replaced(self) -> None:
         """Put back the old store if a writer was killed between the two renames of a swap."""
         if os.path.lexists(self._replaced) and not os.path.lexists(self.target):
@@ -166,6 +150,27 @@ def writing_for_another(workers_lock: Path) -> Iterator[None]:
     with workers_lock.open("r") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
+
+
+def wait_for_writers(workers_lock: Path) -> None:
+    """Wait until no process is `writing_for_another`: those that were killed or told to end are about to.
+
+    Raises:
+        DatasetError: One does not end.
+    """
+    deadline = time.monotonic() + _ENDING_SECONDS
+    with workers_lock.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise DatasetError(
+                        f"worker processes of an earlier conversion still write to {workers_lock.parent}; end them"
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
 
 
 def is_episode_store(path: Path) -> bool:
