@@ -237,12 +237,13 @@ class ProcessPool:
                 ending = "exit code 0"
             if ending is None:
                 continue
-            if not worker.is_ready:
+            if not worker.is_ready and ending.startswith("exit"):
                 raise DatasetError(
                     f"a conversion worker could not be started ({ending}); if you called convert() from a "
                     "script, put the call under: if __name__ == '__main__'"
                 )
-            yield Lost(worker.unfinished(), ending, culprit_known=True)
+            begun = worker.unfinished() if worker.is_ready else ()  # killed at its start, it read nothing
+            yield Lost(begun, ending, culprit_known=True)
         self._holders.clear()
         wait_for_writers(self._job.workers_lock)  # were the fork server dead, its workers would seem so, too
         self._workers = [_Worker(self._job) for _ in self._workers]
