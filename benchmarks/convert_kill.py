@@ -115,7 +115,7 @@ def convert_with_kills(conversion: Conversion, expected: str, *, kills: int, see
         process = conversion.start()
         while process.poll() is None and sum(tally.hit.values()) < kills:
             wait_for_a_moment(conversion, process, moments)
-            victims = children(process.pid)
+            victims = workers_of(process.pid)
             worker = moments.choice(victims) if victims and moments.random() < KILL_A_WORKER else None
             try:
                 os.kill(worker or process.pid, signal.SIGKILL)
@@ -162,14 +162,27 @@ def compare(conversion: Conversion, expected: str, tally: Tally) -> None:
     shutil.rmtree(conversion.target)
 
 
+def workers_of(pid: int) -> list[int]:
+    """Return the worker processes of a conversion (Linux), which are children of its fork server."""
+    return [
+        worker for server in children(pid) if b"forkserver" in command(server) for worker in children(server)
+    ]
+
+
 def children(pid: int) -> list[int]:
-    """Return the worker processes of a conversion (Linux)."""
+    """Return the child processes of a process (Linux)."""
     try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        named = {int(p): Path(f"/proc/{p}/cmdline").read_bytes() for p in found}
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
-    return [p for p, command in named.items() if b"spawn_main" in command]
+
+
+def command(pid: int) -> bytes:
+    """Return the command line of a process (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def compare_with_source(source: Path, store: EpisodeStore) -> dict[str, bool]:

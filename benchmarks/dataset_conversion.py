@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,8 @@ def do(what: str, source: Path, target: Path, workers: int) -> dict[str, float]:
     cpu, wall = cpu_seconds(), time.perf_counter()
     if what == "convert":
         convert(source, target, format="robomind", workers=workers)
+        # Workers are children of the fork server; what they took is known here once it has ended.
+        getattr(forkserver, "_forkserver")._stop()  # noqa: B009
     else:
         for path in sorted(source.rglob("*.hdf5")):
             copy = target / path.relative_to(source)

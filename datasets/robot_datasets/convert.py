@@ -10,6 +10,7 @@ from typing import Any
 
 from robot_datasets.engine.executors import choose_executor, write_episodes
 from robot_datasets.engine.memory import keep_freed_memory
+from robot_datasets.engine.process_pool import start_server
 from robot_datasets.engine.report import ConversionReport
 from robot_datasets.errors import DatasetError, storage_error
 from robot_datasets.importers import detect_source, get_importer
@@ -92,6 +93,8 @@ def convert(
     """
     began = time.monotonic()
     executor = choose_executor(executor, workers)
+    if executor == "process":
+        start_server()
     keep_freed_memory()
     importer, plan = _plan(Path(source), format, options or {})
     run = _Run(importer, plan, str(target), workers, executor, began)

@@ -22,7 +22,7 @@ def finished(task: Task, *, n_bytes: int = 1, seconds: float = 1.0) -> Finished:
 
 
 def take(dispatcher: Dispatcher) -> list[EpisodePart]:
-    return [part for parts in dispatcher.ready() for part in parts]
+    return [part for _, part in dispatcher.ready()]
 
 
 @given(st.data())
@@ -53,11 +53,11 @@ def test_results_come_in_order_whatever_happens(data: st.DataObject) -> None:
             batch.clear()
         running = [b for b in running if b]
         in_use = {task.slot for b in running for task in b}
-        for parts in dispatcher.ready():
-            folders = [int(part.folder.name) for part in parts if part.folder is not None]
-            assert not in_use & set(folders), "a folder is written and read at once"
-            assert len(set(folders)) == len(folders)
-            results.extend(parts)
+        for _, part in dispatcher.ready():
+            assert part.folder is None or int(part.folder.name) not in in_use, (
+                "a folder is written and read at once"
+            )
+            results.append(part)
     assert [part.source_id for part in results] == [f"e{i}" for i in range(n)]
 
 
@@ -111,6 +111,33 @@ def test_an_episode_whose_reader_dies_twice_is_set_aside() -> None:
     assert [part.source_id for part in parts] == ["e0", "e1", "e2"]
     assert "died 2 times (killed by SIGKILL)" in parts[1].entry["reason"]
     assert dispatcher.n_losses == 2
+
+
+def test_a_withdrawal_has_all_read_again_but_what_is_known_to_be_unusable() -> None:
+    """Neither results that wait nor those taken and given back count; a reader's death is not forgotten."""
+    dispatcher = Dispatcher(refs(4, groups=["a"] * 4), workers=1)
+    tasks = dispatcher.next_batch()
+    left_out = EpisodePart.left_out("e1", "crossed out")
+    for event in (finished(tasks[0]), Finished(tasks[1], left_out, 1.0), Lost(tasks[2:], "killed", True)):
+        dispatcher.note(event)
+    dispatcher.withdraw(list(dispatcher.ready()))
+    (first,) = dispatcher.next_batch()
+    dispatcher.note(finished(first))
+    assert [part.source_id for part in take(dispatcher)] == ["e0", "e1"]
+    assert [[task.index for task in dispatcher.next_batch()] for _ in range(3)] == [[2], [3], []]
+
+
+def test_batches_are_no_longer_than_a_worker_can_hold() -> None:
+    """Long episodes are read one at a time, so that none waits for many others of its neighbour."""
+    dispatcher = Dispatcher(refs(400), workers=1, batch_bytes=100)
+    sizes = []
+    for _ in range(30):
+        tasks = dispatcher.next_batch()
+        sizes.append(len(tasks))
+        for task in tasks:
+            dispatcher.note(finished(task, n_bytes=20, seconds=0.001))
+    assert sizes[0] == 1
+    assert max(sizes) == 5
 
 
 def test_a_lost_batch_is_read_one_by_one_to_find_the_culprit() -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from robot_datasets.convert import NothingConvertedError, Progress, convert
+from robot_datasets.engine.dispatch import Task
 from robot_datasets.engine.work import Job, work
 from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError
 from robot_datasets.importers.base import EpisodeRef, EpisodeResult, Plan, Rejected
-from robot_datasets.store import EpisodeStore
+from robot_datasets.store import EpisodeStore, EpisodeStoreWriter
+from robot_datasets.store.parts import PartWriter
 from robot_datasets.testing import EXAMPLE_IMAGE, tree_digest
 from robot_datasets.testing.words import MIXED, WordsImporter
 
@@ -69,27 +71,32 @@ class ForeignImporter(WordsImporter):
             yield result
 
 
-def test_two_processes_give_the_same_bytes(mixed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [2, 3])
+def test_several_processes_give_the_same_bytes(workers: int, mixed: Path, tmp_path: Path) -> None:
     """The store is in the plan's order, what was set aside included; progress counts up to all."""
     seen: list[Progress] = []
     convert(mixed, tmp_path / "one.zarr", format=WordsImporter())
-    report = convert(mixed, tmp_path / "two.zarr", format=WordsImporter(), workers=2, progress=seen.append)
+    target = tmp_path / "two.zarr"
+    report = convert(mixed, target, format=WordsImporter(), workers=workers, progress=seen.append)
     assert tree_digest(tmp_path / "two.zarr") == tree_digest(tmp_path / "one.zarr")
-    assert (report.executor, report.workers, report.n_lost_workers) == ("process", 2, 0)
+    assert (report.executor, report.workers, report.n_lost_workers) == ("process", workers, 0)
     assert (seen[-1].done, seen[-1].total, seen[-1].quarantined) == (17, 17, 5)
     assert seen[-1].n_bytes == report.n_bytes > 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mixed.words", "one.zarr", "two.zarr"]
 
 
-def test_a_worker_that_dies_costs_at_most_its_episode(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("word", "deaths"), [("unlucky", 1), ("killed", 2)])
+def test_a_worker_that_dies_costs_at_most_its_episode(word: str, deaths: int, tmp_path: Path) -> None:
     """One that is killed once is read again; one that kills its reader twice is set aside, and said so."""
+    words = f"3 4 {word} 5 400 6 2"
     source = tmp_path / "s.words"
-    source.write_text("3 4 unlucky 5 killed 6 2")
+    source.write_text(words)
     report = convert(source, tmp_path / "s.zarr", format=WordsImporter(), workers=2)
-    assert report.n_lost_workers == 3
-    assert list(report.quarantined) == ["word 4"]
-    assert "died 2 times (killed by SIGKILL)" in report.quarantined["word 4"]
-    expected = ["word 0", "word 1", "word 2", "word 3", "word 5", "word 6"]
+    assert report.n_lost_workers == deaths
+    assert list(report.quarantined) == ["word 2"] * (deaths - 1)
+    if deaths == 2:
+        assert "died 2 times (killed by SIGKILL)" in report.quarantined["word 2"]
+    expected = [f"word {number}" for number in range(7) if number != 2 or deaths == 1]
     assert EpisodeStore.open(tmp_path / "s.zarr").episodes["source_id"] == expected
 
 
@@ -162,20 +169,27 @@ def test_a_full_disk_in_a_worker_is_one_clear_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     plan = WordsImporter().plan(mixed, {})
-    from robot_datasets.engine.dispatch import Task
-    from robot_datasets.store.layout import StoreSpec
-
-    spec = StoreSpec(
-        features=plan.features,
-        fps=10.0,
-        embodiment="",
-        source={},
-        conversion={},
-        encodings={EXAMPLE_IMAGE: "png"},
-    )
     monkeypatch.setattr("robot_datasets.store.parts.write_all", full)
-    with pytest.raises(OSError, match="No space left"):
-        list(work(Job.of(WordsImporter(), plan, spec, tmp_path), [Task(0, plan.refs[0], 0)]))
+    with EpisodeStoreWriter(tmp_path / "s.zarr", features=plan.features, fps=10.0, embodiment="") as store:
+        job = Job.of(WordsImporter(), plan, store)
+        with pytest.raises(OSError, match="No space left"):
+            list(work(job, [Task(0, plan.refs[0], 0)], PartWriter(job.spec)))
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    """Workers import the script that started them, and must not start a conversion themselves."""
+    source, script = tmp_path / "s.words", tmp_path / "script.py"
+    source.write_text("3 4")
+    script.write_text(
+        "import sys\nfrom robot_datasets.convert import convert\n"
+        "from robot_datasets.testing.words import WordsImporter\n"
+        "convert(sys.argv[1], sys.argv[2], format=WordsImporter(), workers=2)\n"
+    )
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    command = [sys.executable, str(script), str(source), str(tmp_path / "s.zarr")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "put the call under: if __name__ == '__main__'" in done.stderr
 
 
 # A background job of a shell starts with SIGINT ignored; a program that a person interrupts does not.

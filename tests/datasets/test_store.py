@@ -306,6 +306,18 @@ def test_other_arguments_do_not_continue_an_unfinished_store(tmp_path: Path) -> 
         assert writer.n_episodes == 0
 
 
+def test_checksums_of_two_widths_do_not_meet_in_one_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that a version with other checksums began is refused like one of other options."""
+    with monkeypatch.context() as patch:
+        patch.setattr("robot_datasets.store.writer.CHECKSUM_BYTES", 16)
+        with _writer(tmp_path / "s.zarr") as writer:
+            writer.add_episode(_episode())
+    with pytest.raises(DatasetError, match="unfinished store of another source or other options"):
+        _writer(tmp_path / "s.zarr")
+
+
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
     """A second writer of the same target is refused while the first is at work."""
     with _writer(tmp_path / "s.zarr"), pytest.raises(DatasetError, match="another process is writing"):

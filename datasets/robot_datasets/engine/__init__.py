@@ -2,10 +2,11 @@
 
 ::
 
-    plan --> Dispatcher --batches--> workers: importer -> checks -> part files beside the store
-                 ^                      |
-                 '------- events -------'
-    parts in the order of the plan --> EpisodeStoreWriter (one process, the journal's only writer)
+    plan --> Dispatcher --batches--> workers: importer -> checks -> frames held in memory, or part files
+                 ^                      |            ^
+                 '------- events -------'            |
+    in the order of the plan: EpisodeStoreWriter --places--> workers write what they hold into the payload
 
-The store is the same whatever the number of workers, because its writer takes the parts in the plan's order.
+One process, the journal's only writer, decides where each episode belongs, as soon as the sizes of all before it are
+known, and makes it count once its frames are there. So the store is the same whatever the number of workers.
 """

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from robot_datasets.engine.dispatch import BATCH_SECONDS, Dispatcher
+from robot_datasets.engine.assembly import assemble
+from robot_datasets.engine.dispatch import HOLD_BYTES, Dispatcher
 from robot_datasets.engine.process_pool import ProcessPool
 from robot_datasets.engine.reading import read_episodes
-from robot_datasets.engine.work import Job, stream_parts
+from robot_datasets.engine.work import Job
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.importers.base import EpisodeRef, Importer, Plan, Rejected
 from robot_datasets.store import EpisodeStoreWriter
@@ -61,19 +62,14 @@ def write_episodes(
             written([ref.source_id])
         return 0
     workers = min(workers, len(refs))
-    job = Job.of(importer, plan, writer.spec, writer.parts_folder())
+    job = Job.of(importer, plan, writer)
     if executor == "ray":
         from robot_datasets.engine import ray_cluster
 
         dispatcher = Dispatcher(refs, workers=workers, batch_seconds=ray_cluster.BATCH_SECONDS)
         running = ray_cluster.RayCluster(job, workers)
     else:
-        dispatcher = Dispatcher(refs, workers=workers, batch_seconds=BATCH_SECONDS)
+        dispatcher = Dispatcher(refs, workers=workers, batch_bytes=HOLD_BYTES / 2)
         running = ProcessPool(job, workers)
-    try:
-        for parts in stream_parts(running, dispatcher):
-            writer.add_parts(parts)
-            written([part.source_id for part in parts])
-    finally:
-        running.close()
+    assemble(running, dispatcher, writer, written)
     return dispatcher.n_losses

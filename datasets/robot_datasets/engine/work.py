@@ -1,17 +1,19 @@
-"""What a worker does: read a batch of episodes, check each, and leave it as a part."""
+"""What a worker does: read a batch of episodes, check each, and hold it or leave it in files."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from robot_datasets.engine.dispatch import Dispatcher, Finished, Lost, Task
+from robot_datasets.engine.dispatch import Event, Finished, Task
 from robot_datasets.engine.reading import read_episodes
 from robot_datasets.episode import Episode
 from robot_datasets.importers.base import Importer, Plan, Rejected
+from robot_datasets.store import EpisodeStoreWriter
+from robot_datasets.store.blob import BlobPlace
 from robot_datasets.store.layout import StoreSpec
 from robot_datasets.store.parts import EpisodePart, PartWriter
 
@@ -25,6 +27,8 @@ class Job:
         plan: Its plan without references, which come with the batches.
         spec: What the store holds.
         parts: Folder of the part folders.
+        places: Where the frames of each image feature are written, once it is known at which position.
+        workers_lock: File that a worker locks as long as it may write frames.
         directory: Working directory that relative paths in the plan refer to.
     """
 
@@ -32,26 +36,29 @@ class Job:
     plan: Plan
     spec: StoreSpec
     parts: Path
+    places: Mapping[str, BlobPlace]
+    workers_lock: Path
     directory: Path
 
     @classmethod
-    def of(cls, importer: Importer, plan: Plan, spec: StoreSpec, parts: Path) -> Job:
+    def of(cls, importer: Importer, plan: Plan, writer: EpisodeStoreWriter) -> Job:
         """Strip the plan of what grows with the number of episodes."""
-        return cls(importer, replace(plan, refs=(), rejected=()), spec, parts, Path.cwd())
+        small = replace(plan, refs=(), rejected=())
+        parts, places = writer.parts_folder(), writer.places()
+        return cls(importer, small, writer.spec, parts, places, writer.workers_lock, Path.cwd())
 
 
-def work(job: Job, tasks: Sequence[Task]) -> Iterator[Finished]:
+def work(job: Job, tasks: Sequence[Task], writer: PartWriter) -> Iterator[Finished]:
     """Read the episodes of a batch.
 
     Raises:
         DatasetError: The source as a whole cannot be read any more.
         OSError: A part cannot be written.
     """
-    writer = PartWriter(job.spec)
     began = time.monotonic()
 
     def leave(episode: Episode) -> EpisodePart:
-        return writer.write(episode, job.parts / str(task.slot))
+        return writer.write(episode, job.parts / str(task.slot), task.index)
 
     results = read_episodes(job.importer, job.plan, [task.ref for task in tasks], leave)
     for task in tasks:
@@ -61,7 +68,7 @@ def work(job: Job, tasks: Sequence[Task]) -> Iterator[Finished]:
         )
         now = time.monotonic()
         yield Finished(task, part, now - began)
-        began = now
+        began = time.monotonic()  # what happened since then is not part of reading
 
 
 class Executor(Protocol):
@@ -75,25 +82,24 @@ class Executor(Protocol):
         """Have a batch worked on."""
         ...
 
-    def events(self) -> list[Finished | Lost]:
+    def place(self, index: int, starts: Mapping[str, int]) -> None:
+        """Have the worker that holds an episode write its frames.
+
+        Args:
+            index: Of the episode.
+            starts: Image feature -> position in the payload [bytes].
+        """
+        ...
+
+    def events(self) -> list[Event]:
         """Wait until something happened, and return it.
 
         Raises:
             DatasetError: The source cannot be read any more, or the workers cannot be started.
-            OSError: A part could not be written.
+            OSError: A part, or frames, could not be written.
         """
         ...
 
     def close(self) -> None:
-        """End all workers, whatever they are doing."""
+        """End all workers, whatever they are doing; when this returns none of them writes any more."""
         ...
-
-
-def stream_parts(executor: Executor, dispatcher: Dispatcher) -> Iterator[list[EpisodePart]]:
-    """Yield everything in order, some at a time; a part is used up when the next are asked for."""
-    while not dispatcher.is_done:
-        while executor.has_room() and (tasks := dispatcher.next_batch()):
-            executor.submit(tasks)
-        for event in executor.events():
-            dispatcher.note(event)
-        yield from dispatcher.ready()

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,49 @@ from typing import Any
 import numpy as np
 
 from robot_datasets.errors import DatasetError
-from robot_datasets.store.copying import append_file, open_at_end, write_all
+from robot_datasets.store.copying import append_file, open_at_end, write_all, write_all_at
+from robot_datasets.store.staging import sync_path
 
 _MAX_MAPS = 128
 
 
+@dataclass(frozen=True)
+class BlobPlace:
+    """Where another process than the writer writes bytes of a payload; goes to it by pickle.
+
+    Attributes:
+        directory: Folder of the chunk files.
+        chunk_bytes: Size of each [bytes].
+    """
+
+    directory: Path
+    chunk_bytes: int
+
+    def write(self, start: int, blocks: Iterable[bytes]) -> None:
+        """Write `blocks` one behind the other, the first at position `start` of the payload.
+
+        Raises:
+            OSError: The disk is full or broken.
+        """
+        with ExitStack() as stack:
+            chunk, file = -1, None
+            for block in blocks:
+                view = memoryview(block)
+                while len(view):
+                    number, offset = divmod(start, self.chunk_bytes)
+                    if file is None or number != chunk:
+                        chunk, file = number, stack.enter_context(open_at_end(self.directory / str(number)))
+                    piece = view[: self.chunk_bytes - offset]
+                    write_all_at(file, piece, offset)
+                    start += len(piece)
+                    view = view[len(piece) :]
+
+
 class BlobWriter:
-    """Appends bytes to chunk files ``c/0``, ``c/1``, ... of `chunk_bytes` each."""
+    """Appends bytes to chunk files ``c/0``, ``c/1``, ... of `chunk_bytes` each.
+
+    What is appended may also be written by other processes, each to the place it was told.
+    """
 
     def __init__(self, directory: Path, *, chunk_bytes: int, size: int) -> None:
         """Open for appending at `size` bytes; anything beyond it is cut off."""
@@ -29,9 +68,13 @@ class BlobWriter:
         self._chunk_bytes = chunk_bytes
         self._directory.mkdir(parents=True, exist_ok=True)
         self._file: FileIO | None = None
-        self._unsynced: list[FileIO] = []
         self.size = size
         self.truncate(size)
+
+    @property
+    def place(self) -> BlobPlace:
+        """Where other processes write."""
+        return BlobPlace(self._directory, self._chunk_bytes)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`, starting a new file wherever a chunk is full."""
@@ -51,11 +94,17 @@ class BlobWriter:
             self._advance(length)
             done += length
 
-    def sync(self) -> None:
-        """Wait until the disk has everything written."""
-        for file in [*self._unsynced, *([self._file] if self._file else [])]:
-            os.fsync(file.fileno())
-        self._close_full()
+    def reserve(self, n_bytes: int) -> int:
+        """Leave `n_bytes` to another process, and return the position at which they begin."""
+        start = self.size
+        self.close()  # the next write is elsewhere
+        self.size += n_bytes
+        return start
+
+    def sync(self, start: int, stop: int) -> None:
+        """Wait until the disk has the bytes [start, stop), whichever process wrote them."""
+        for chunk in range(start // self._chunk_bytes, -(-stop // self._chunk_bytes)):
+            sync_path(self._path(chunk))
 
     def truncate(self, size: int) -> None:
         """Forget everything beyond `size` bytes."""
@@ -90,27 +139,22 @@ class BlobWriter:
         return self._chunk_bytes
 
     def close(self) -> None:
-        """Close all files without waiting for the disk."""
-        self._close_full()
+        """Close the file without waiting for the disk."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _current(self) -> FileIO:
+        """Return the file of the next byte, at its place: what others write may lie behind it already."""
         if self._file is None:
             self._file = open_at_end(self._path(self.size // self._chunk_bytes))
+            self._file.seek(self.size % self._chunk_bytes)
         return self._file
 
     def _advance(self, n_bytes: int) -> None:
         self.size += n_bytes
-        if self.size % self._chunk_bytes == 0 and self._file is not None:
-            self._unsynced.append(self._file)
-            self._file = None
-
-    def _close_full(self) -> None:
-        for file in self._unsynced:
-            file.close()
-        self._unsynced.clear()
+        if self.size % self._chunk_bytes == 0:
+            self.close()
 
     def _path(self, chunk: int) -> Path:
         return self._directory / str(chunk)

@@ -28,6 +28,15 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
         view = view[file.write(view) :]
 
 
+def write_all_at(file: FileIO, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset` of the file; `OSError` if the disk takes only part of it."""
+    view = memoryview(data).cast("B")
+    while len(view):
+        written = os.pwrite(file.fileno(), view, offset)
+        offset += written
+        view = view[written:]
+
+
 def append_file(source: Path, start: int, n_bytes: int, target: FileIO) -> None:
     """Append bytes [start, start + n_bytes) of a file to `target`.
 

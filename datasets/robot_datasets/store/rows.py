@@ -105,6 +105,11 @@ class RowSpool:
         write_all(self._file, encode_record(self._blocks, arrays, n_steps))
         self.size += self.record_bytes(n_steps)
 
+    def append_record(self, record: bytes) -> None:
+        """Append the record of an episode that another process encoded."""
+        write_all(self._file, record)
+        self.size += len(record)
+
     def append_file(self, source: Path, n_steps: int) -> None:
         """Append the record of an episode that another process left at the beginning of a file."""
         append_file(source, 0, self.record_bytes(n_steps), self._file)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import shutil
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from robot_datasets.store.journal import Journal
 from robot_datasets.store.layout import ATTRIBUTE_KEY
 
 _SYNC_THREADS = 8
+_LOCKS = ("lock", "workers")
+_ENDING_SECONDS = 30.0
+_POLL_SECONDS = 0.01
 
 
 class Staging:
@@ -36,16 +42,18 @@ class Staging:
         self.store = self.root / "store"
         self.rows = self.root / "rows.bin"
         self.parts = self.root / "parts"
+        self.workers_lock = self.root / "workers"
         self._replaced = self.root / "replaced"
         self._journal = self.root / "journal.jsonl"
         self._overwrite = overwrite
         self._lock_directory()
         try:
+            wait_for_writers(self.workers_lock)
             self._restore_replaced()
             self._check_target()
         except BaseException:
             self.close()
-            if not any(p.name != "lock" for p in self.root.iterdir()):
+            if not any(p.name not in _LOCKS for p in self.root.iterdir()):
                 shutil.rmtree(self.root)
             raise
 
@@ -128,12 +136,41 @@ class Staging:
 
     def _clear(self, *, keep: str = "") -> None:
         for path in self.root.iterdir():
-            if path.name in ("lock", keep):
+            if path.name in (*_LOCKS, keep):
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+@contextlib.contextmanager
+def writing_for_another(workers_lock: Path) -> Iterator[None]:
+    """Keep the next writer of a staging directory waiting while this process may still write into it."""
+    with workers_lock.open("r") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def wait_for_writers(workers_lock: Path) -> None:
+    """Wait until no process is `writing_for_another`: those that were killed or told to end are about to.
+
+    Raises:
+        DatasetError: One does not end.
+    """
+    deadline = time.monotonic() + _ENDING_SECONDS
+    with workers_lock.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise DatasetError(
+                        f"worker processes of an earlier conversion still write to {workers_lock.parent}; end them"
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
 
 
 def is_episode_store(path: Path) -> bool:

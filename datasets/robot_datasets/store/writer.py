@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 from array import array
-from collections import Counter
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ from robot_datasets.episode import Episode
 from robot_datasets.errors import DatasetError
 from robot_datasets.features import Feature, is_image
 from robot_datasets.store.arrays import require_zarr
-from robot_datasets.store.blob import BlobWriter
+from robot_datasets.store.blob import BlobPlace, BlobWriter
 from robot_datasets.store.checksum import CHECKSUM_BYTES
 from robot_datasets.store.journal import Journal
 from robot_datasets.store.layout import IMAGE_CHUNK_BYTES, StoreSpec, image_path, storable_text
@@ -123,7 +124,7 @@ class EpisodeStoreWriter:
     @property
     def n_bytes(self) -> int:
         """Bytes of frames and rows written so far."""
-        return self._rows.size + sum(blob.size for blob in self._blobs.values())
+        return self._counted.n_bytes
 
     def add_episode(self, episode: Episode) -> None:
         """Append one episode; when this returns, it survives a power cut.
@@ -136,26 +137,75 @@ class EpisodeStoreWriter:
         with self._undone_on_error():
             record = take_in(episode, self.spec, self._blobs)
             self._rows.append(record.arrays, record.n_steps)
-            self._commit([self._located(record.entry)])
+            self._note(record.entry)
+            self.commit(1)
 
     def add_parts(self, parts: Sequence[EpisodePart]) -> None:
-        """Append episodes that other processes took in or set aside, all of them or none.
+        """Append episodes that other processes left in files or set aside, all of them or none.
 
         Raises:
             OSError: A part cannot be read, or the store cannot be written.
         """
-        self._require_new([part.source_id for part in parts])
         with self._undone_on_error():
-            entries = []
             for part in parts:
-                if part.folder is None:
-                    entries.append(dict(part.entry))
-                    continue
-                for name, blob in self._blobs.items():
+                self.lay(part)
+            self.commit(len(parts))
+
+    def lay(self, part: EpisodePart) -> dict[str, int]:
+        """Append what another process took in or set aside; it does not count before `commit`.
+
+        Returns:
+            Image feature -> position of its frames in the payload. If they are held, whoever holds them has to
+            write them there (see `places`) before `commit`.
+
+        Raises:
+            OSError: A part cannot be read, or the store cannot be written; `take_back` undoes that.
+        """
+        self._require_new([part.source_id])
+        starts = {name: blob.size for name, blob in self._blobs.items()}
+        if not part.is_left_out:
+            for name, blob in self._blobs.items():
+                if part.is_held:
+                    blob.reserve(part.n_image_bytes[name])
+                else:
                     blob.append_file(part.images(name), part.n_image_bytes[name])
+            if part.record is not None:
+                self._rows.append_record(part.record)
+            else:
                 self._rows.append_file(part.rows, part.entry["n_steps"])
-                entries.append(self._located(part.entry))
-            self._commit(entries)
+        self._note(part.entry)
+        return starts
+
+    def commit(self, n_events: int) -> None:
+        """Make the oldest of what was laid count: first the bytes reach the disk, then the journal says so."""
+        events = [self._laid[number] for number in range(n_events)]
+        if not events:
+            return
+        if any("quarantine" not in event.entry for event in events):
+            for name, blob in self._blobs.items():
+                blob.sync(self._counted.images[name], events[-1].ends.images[name])
+            self._rows.sync()
+        self._journal.append(*(event.entry for event in events))
+        self._counted = events[-1].ends
+        self._n_counted_journal_bytes = self._journal.size
+        for event in events:
+            self._laid.popleft()
+            self._laid_names.discard(event.source_id)
+            self._count(event.entry)
+
+    def take_back(self) -> None:
+        """Cut off what was laid and does not count; no other process may write any more."""
+        if self._journal.size != self._n_counted_journal_bytes:
+            return  # interrupted right after the journal had it: it counts, as the next run will see
+        self._laid.clear()
+        self._laid_names.clear()
+        for name, blob in self._blobs.items():
+            blob.truncate(self._counted.images[name])
+        self._rows.truncate(self._counted.rows)
+
+    def places(self) -> dict[str, BlobPlace]:
+        """Where the frames of each image feature are written."""
+        return {name: blob.place for name, blob in self._blobs.items()}
 
     def quarantine(self, source_id: str, reason: str) -> None:
         """Record that an episode was set aside, and why; it is listed in the finished store."""
@@ -166,6 +216,11 @@ class EpisodeStoreWriter:
         shutil.rmtree(self._staging.parts, ignore_errors=True)
         self._staging.parts.mkdir()
         return self._staging.parts
+
+    @property
+    def workers_lock(self) -> Path:
+        """File that another process locks while it writes frames; see `writing_for_another`."""
+        return self._staging.workers_lock
 
     def publish(self) -> Path:
         """Finish the store and make it appear at `path` in one step.
@@ -225,6 +280,10 @@ class EpisodeStoreWriter:
             for name in self.spec.image_features
         }
         self._rows = RowSpool(self._staging.rows, record_blocks(self.spec), self._lengths)
+        self._laid: deque[_Event] = deque()
+        self._laid_names: set[str] = set()
+        self._counted = self._ends()
+        self._n_counted_journal_bytes = self._journal.size
 
     def _count(self, entry: dict[str, Any]) -> None:
         if "quarantine" in entry:
@@ -235,35 +294,50 @@ class EpisodeStoreWriter:
         self._done.add(entry["source_id"])
 
     def _require_new(self, source_ids: Sequence[str]) -> None:
-        for name, count in Counter(source_ids).items():
-            if count > 1 or name in self._done or name in self._quarantined:
+        for name in source_ids:
+            if name in self._done or name in self._quarantined or name in self._laid_names:
                 raise DatasetError(f"episode '{name}' is already in the store; source ids must be unique")
 
-    def _located(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(entry) | {"image_bytes": {name: blob.size for name, blob in self._blobs.items()}}
+    def _note(self, entry: Mapping[str, Any]) -> None:
+        """Remember an event that does not count yet, and where it ends."""
+        ends = self._ends()
+        located = dict(entry) if "quarantine" in entry else dict(entry) | {"image_bytes": ends.images}
+        event = _Event(located, ends)
+        self._laid.append(event)
+        self._laid_names.add(event.source_id)
 
-    def _commit(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Make what was appended count: first the bytes reach the disk, then the journal says so."""
-        if any("quarantine" not in entry for entry in entries):
-            for blob in self._blobs.values():
-                blob.sync()
-            self._rows.sync()
-        if entries:
-            self._journal.append(*entries)
-        for entry in entries:
-            self._count(entry)
+    def _ends(self) -> _Ends:
+        return _Ends({name: blob.size for name, blob in self._blobs.items()}, self._rows.size)
 
     @contextlib.contextmanager
     def _undone_on_error(self) -> Iterator[None]:
         """Cut off what was appended within, unless the journal has it; an interruption may come at any time."""
-        sizes = {name: blob.size for name, blob in self._blobs.items()}
-        rows, journal = self._rows.size, self._journal.size
         try:
             yield
         except BaseException:
-            if self._journal.size != journal:
-                raise
-            for name, blob in self._blobs.items():
-                blob.truncate(sizes[name])
-            self._rows.truncate(rows)
+            self.take_back()
             raise
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """How far the files are written [bytes]: the payload by image feature, and the rows."""
+
+    images: dict[str, int]
+    rows: int
+
+    @property
+    def n_bytes(self) -> int:
+        return self.rows + sum(self.images.values())
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A journal line that does not count yet, and how far the files are written with it."""
+
+    entry: dict[str, Any]
+    ends: _Ends
+
+    @property
+    def source_id(self) -> str:
+        return self.entry["quarantine"] if "quarantine" in self.entry else self.entry["source_id"]
