@@ -96,21 +96,22 @@ def test_nothing_is_begun_while_too_much_waits() -> None:
     assert len(dispatcher.next_batch()) == 1
 
 
-def test_an_episode_whose_reader_dies_twice_is_set_aside() -> None:
-    """Those behind it in the batch are read by another worker, it itself once more."""
+def test_an_episode_whose_reader_dies_three_times_is_set_aside() -> None:
+    """Those behind it in the batch are read by another worker, it itself twice more."""
     dispatcher = Dispatcher(refs(3, groups=["a"] * 3), workers=1)
     tasks = dispatcher.next_batch()
     dispatcher.note(finished(tasks[0]))
     dispatcher.note(Lost(tasks[1:], "killed by SIGKILL", culprit_known=True))
-    again = dispatcher.next_batch()
-    assert [task.index for task in again] == [1]
-    dispatcher.note(Lost(again, "killed by SIGKILL", culprit_known=True))
+    for _ in range(2):
+        again = dispatcher.next_batch()
+        assert [task.index for task in again] == [1]
+        dispatcher.note(Lost(again, "killed by SIGKILL", culprit_known=True))
     for task in dispatcher.next_batch():
         dispatcher.note(finished(task))
     parts = take(dispatcher)
     assert [part.source_id for part in parts] == ["e0", "e1", "e2"]
-    assert "died 2 times (killed by SIGKILL)" in parts[1].entry["reason"]
-    assert dispatcher.n_losses == 2
+    assert "died 3 times (killed by SIGKILL)" in parts[1].entry["reason"]
+    assert dispatcher.n_losses == 3
 
 
 def test_a_withdrawal_has_all_read_again_but_what_is_known_to_be_unusable() -> None:

@@ -85,17 +85,17 @@ def test_several_processes_give_the_same_bytes(workers: int, mixed: Path, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mixed.words", "one.zarr", "two.zarr"]
 
 
-@pytest.mark.parametrize(("word", "deaths"), [("unlucky", 1), ("killed", 2)])
+@pytest.mark.parametrize(("word", "deaths"), [("unlucky", 1), ("killed", 3)])
 def test_a_worker_that_dies_costs_at_most_its_episode(word: str, deaths: int, tmp_path: Path) -> None:
-    """One that is killed once is read again; one that kills its reader twice is set aside, and said so."""
+    """One that is killed once is read again; one that kills every reader is set aside, and said so."""
     words = f"3 4 {word} 5 400 6 2"
     source = tmp_path / "s.words"
     source.write_text(words)
     report = convert(source, tmp_path / "s.zarr", format=WordsImporter(), workers=2)
     assert report.n_lost_workers == deaths
-    assert list(report.quarantined) == ["word 2"] * (deaths - 1)
-    if deaths == 2:
-        assert "died 2 times (killed by SIGKILL)" in report.quarantined["word 2"]
+    assert list(report.quarantined) == (["word 2"] if deaths == 3 else [])
+    if deaths == 3:
+        assert "died 3 times (killed by SIGKILL)" in report.quarantined["word 2"]
     expected = [f"word {number}" for number in range(7) if number != 2 or deaths == 1]
     assert EpisodeStore.open(tmp_path / "s.zarr").episodes["source_id"] == expected
 

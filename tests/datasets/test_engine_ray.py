@@ -27,7 +27,7 @@ def test_ray_gives_the_same_bytes_and_survives_its_workers(tmp_path: Path) -> No
     local = convert(source, tmp_path / "local.zarr", format=WordsImporter(), workers=2)
     report = convert(source, tmp_path / "ray.zarr", format=WordsImporter(), workers=2, executor="ray")
     assert report.quarantined.keys() == local.quarantined.keys()
-    assert "died 2 times (Ray says WorkerCrashedError)" in report.quarantined["word 17"]
+    assert "died 3 times (Ray says WorkerCrashedError)" in report.quarantined["word 17"]
     assert (report.n_episodes, report.executor) == (13, "ray")
     for name in ("data", "images", "meta/episodes", "meta/stats"):
         assert tree_digest(tmp_path / "ray.zarr" / name) == tree_digest(tmp_path / "local.zarr" / name)

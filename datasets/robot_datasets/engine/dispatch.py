@@ -24,7 +24,7 @@ HOLD_BYTES = 64 << 20
 MAX_AHEAD_BYTES = 4 << 30
 """Parts that wait for an earlier episode take at most about this much disk space before no more are begun."""
 
-_MAX_ATTEMPTS = 2
+_MAX_ATTEMPTS = 3  # a death is often the machine's fault: two unrelated ones may well meet in the same episode
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Dispatcher:
         tasks = list(event.tasks)
         self._losses += 1
         self._losses_in_a_row += 1
-        if self._losses_in_a_row > 2 * self._workers + 2:
+        if self._losses_in_a_row > _MAX_ATTEMPTS * (self._workers + 1):
             raise DatasetError(
                 f"{self._losses_in_a_row} workers died one after the other ({event.reason}) and nothing got done "
                 "between; find out why, or use fewer workers, and run the same command again"
