@@ -154,7 +154,7 @@ def test_a_lost_batch_is_read_one_by_one_to_find_the_culprit() -> None:
 def test_workers_that_only_die_end_the_conversion() -> None:
     """If no worker gets anything done, the machine is at fault and not a hundred episodes."""
     dispatcher = Dispatcher(refs(100), workers=2)
-    for _ in range(6):
+    for _ in range(9):
         dispatcher.note(Lost(dispatcher.next_batch(), "out of memory", culprit_known=True))
-    with pytest.raises(DatasetError, match="7 workers died one after the other"):
+    with pytest.raises(DatasetError, match="10 workers died one after the other"):
         dispatcher.note(Lost(dispatcher.next_batch(), "out of memory", culprit_known=True))
