@@ -54,9 +54,12 @@ def robosuite_scene() -> tuple[Any, str]:
 
 def drawers(env: Any, xml: str) -> dict[str, Draw]:
     """Return name -> function that draws one frame of a size."""
-    made: dict[str, Draw] = {
-        "robosuite": lambda size: env.sim.render(width=size, height=size, camera_name="agentview")[::-1]
-    }
+
+    def draw_by_robosuite(size: int) -> np.ndarray:
+        env.sim._render_context_offscreen.gl_ctx.make_current()  # it takes for granted that nobody else draws
+        return env.sim.render(width=size, height=size, camera_name="agentview")[::-1]
+
+    made: dict[str, Draw] = {"robosuite": draw_by_robosuite}
     for name, quality in QUALITIES.items():
         model = mujoco.MjModel.from_xml_string(apply_to_xml(xml, quality))
         data = mujoco.MjData(model)
@@ -130,7 +133,8 @@ def main() -> int:
     for _ in range(args.rounds):
         for size in args.sizes:
             for name, draw in made.items():
-                draw(size)
+                if not name.startswith("  ") and draw(size).std() < 10:
+                    raise SystemExit(f"'{name}' draws an empty picture at {size} px; nothing can be compared")
                 for _ in range(args.frames if name != "robosuite" else max(3, args.frames // 4)):
                     start = time.process_time()
                     draw(size)
