@@ -57,7 +57,7 @@ def main() -> int:
         rows[name] = {
             "wall [s]": round(spent, 2),
             "cpu of this process [s]": round(time.process_time() - cpu, 2),
-            "steps": sum(result.n_steps for result in results),
+            "steps": sum(result.steps for result in results),
             "policy calls": sum(len(result.batch_sizes) for result in results),
             "mean score": round(sum(scores[name]) / n, 4),
             "x": round(first["wall [s]"] / spent, 2),
