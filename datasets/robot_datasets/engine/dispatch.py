@@ -24,7 +24,8 @@ HOLD_BYTES = 64 << 20
 MAX_AHEAD_BYTES = 4 << 30
 """Parts that wait for an earlier episode take at most about this much disk space before no more are begun."""
 
-_MAX_ATTEMPTS = 3  # a death is often the machine's fault: two unrelated ones may well meet in the same episode
+_MAX_ATTEMPTS = 3
+"""A death is often the machine's fault: two unrelated ones may well meet in the same episode."""
 
 
 @dataclass(frozen=True)
