@@ -54,6 +54,8 @@ class _Place:
 def serve(connection: Connection, job: Job) -> None:
     """Run in a worker: work on batches until the main process closes the pipe or is gone."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # also if somebody else started the fork server
+    # Locks that libraries make in here (numcodecs does) leave no name behind then, of which Python would warn.
+    multiprocessing.set_start_method("fork", force=True)
     keep_freed_memory(HOLD_BYTES)
     inbox = _Inbox(connection)
     threading.Thread(target=inbox.fill, daemon=True).start()
