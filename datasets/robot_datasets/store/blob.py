@@ -26,7 +26,7 @@ _MAX_MAPS = 128
 
 @dataclass(frozen=True)
 class BlobPlace:
-    """Where another process than the writer writes bytes of a payload; goes to it by pickle.
+    """Where another process than the writer writes bytes of a payload.
 
     Attributes:
         directory: Folder of the chunk files.
