@@ -146,3 +146,17 @@ def test_nothing_is_written_or_moved(toy, tmp_path: Path, monkeypatch: pytest.Mo
 def test_groups_of_the_project_are_found():
     """The built-in configuration has the groups that the documentation promises."""
     assert {"policy", "task", "experiment"} <= set(find_groups())
+
+
+@pytest.mark.parametrize("spelling", ["task=metaworld/reach-v3", "+task=metaworld/reach-v3"])
+def test_a_value_may_have_the_name_of_a_group(spelling: str):
+    """`task` chooses a preset of "eval", and is a word in the checkpoint for "train"."""
+    arguments = [spelling, "+experiment=lift_demo"]
+    assert compose_config("train", arguments)["task"] == "metaworld/reach-v3"
+    assert compose_config("eval", [spelling, "checkpoint=run"])["task"]["name"] == "metaworld/reach-v3"
+
+
+def test_such_a_value_may_be_a_tree():
+    """Options of the task come along."""
+    composed = compose_config("train", ["task={name: tabletop_stack, arm: ur5e}", "dataset.path=x"])
+    assert composed["task"] == {"name": "tabletop_stack", "arm": "ur5e"}

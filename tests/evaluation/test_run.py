@@ -37,7 +37,7 @@ def point_mass_task():
     del registry._TASKS["point_mass"]
 
 
-def write_checkpoint(folder, spec, task, *, low=-1.0, high=1.0):
+def write_checkpoint(folder, spec, task, *, low=-1.0, high=1.0, card=None):
     """Save an untrained policy as the best checkpoint of a run."""
     stats = {
         name: {"min": np.full(f.shape, low), "max": np.full(f.shape, high)}
@@ -50,20 +50,25 @@ def write_checkpoint(folder, spec, task, *, low=-1.0, high=1.0):
         policy,
         config={"policy": POLICY, "sampler": SAMPLER, "task": task, "seed": 0},
         stats=stats,
-        dataset_card={"name": "demos.zarr", "fingerprint": "f00d", "features": {"long": 1}},
+        dataset_card={"name": "demos.zarr", "fingerprint": "f00d", "features": {"long": 1}, **(card or {})},
     )
     return folder
+
+
+def point_mass_spec():
+    """Spec of a policy for the point mass."""
+    from robot_policies.evaluation.point_mass import FPS, POSITION, VELOCITY
+
+    return PolicySpec(
+        observation={"observation.state": POSITION}, action=VELOCITY,
+        n_obs_steps=2, horizon=6, n_action_steps=4, fps=FPS,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run directory with a checkpoint for the point mass and a training log."""
-    from robot_policies.evaluation.point_mass import FPS, POSITION, VELOCITY
-
-    spec = PolicySpec(
-        observation={"observation.state": POSITION}, action=VELOCITY,
-        n_obs_steps=2, horizon=6, n_action_steps=4, fps=FPS,
-    )  # fmt: skip
+    spec = point_mass_spec()
     folder = write_checkpoint(tmp_path_factory.mktemp("run"), spec, "point_mass")
     lines = [{"step": i, "kind": "train", "loss": 1 / i} for i in (1, 2, 3)]
     lines.append({"step": 3, "kind": "validation", "val/action_nmse": 0.5})
@@ -219,6 +224,21 @@ def test_bad_configuration_is_one_clear_error(trained, tmp_path, changes, error,
     with pytest.raises(error, match=message):
         run_evaluation(configured(trained, **{"output_dir": str(tmp_path / "out"), **changes}))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_data_name_the_task_when_nobody_else_does(tmp_path):
+    """A policy trained on a generated store is judged on the task, and the options, that the store shows."""
+    card = {"task": {"name": "point_mass", "raises": [1003]}}
+    run = write_checkpoint(tmp_path / "run", point_mass_spec(), None, card=card)
+    results = run_evaluation(configured(run, output_dir=str(tmp_path / "out")))
+    assert results.folder.protocol["task"]["options"] == {"raises": [1003]}
+
+
+def test_without_a_task_anywhere_one_is_asked_for(tmp_path):
+    """Neither the command, nor the training, nor its data say it."""
+    run = write_checkpoint(tmp_path / "run", point_mass_spec(), None)
+    with pytest.raises(UserError, match=r"does not say which task it was trained for.*task=lift"):
+        run_evaluation(configured(run, output_dir=str(tmp_path / "out")))
 
 
 def test_a_checkpoint_of_another_task_is_refused(trained, tmp_path):

@@ -44,6 +44,12 @@ def default_groups(config_name: str, folders: Sequence[Path] = (CONFIG_FOLDER,))
     return _groups_in_defaults(_read(primary_file(config_name, folders)))
 
 
+def plain_keys(config_name: str, folders: Sequence[Path] = (CONFIG_FOLDER,)) -> set[str]:
+    """Return the keys of a command that hold a value although there is a group of the same name."""
+    keys = _read(primary_file(config_name, folders)).keys() - default_groups(config_name, folders)
+    return keys & find_groups(folders).keys()
+
+
 def fitting_options(group: str, config_name: str, folders: Sequence[Path] = (CONFIG_FOLDER,)) -> list[str]:
     """Return the options of a group that belong to a command.
 

@@ -32,6 +32,7 @@ from robot_policies.cli.config_groups import (
     find_groups,
     fitting_options,
     head_comment,
+    plain_keys,
     primary_file,
 )
 from robot_policies.cli.hydra_help import help_text
@@ -68,9 +69,14 @@ def compose_config(
     """
     request = _parse(argv)
     groups = find_groups(request.folders)
+    # Hydra takes every override of a group's name for a choice of the group, but `task` of "train" is a value.
+    values = plain_keys(config_name, request.folders)
+    groups = {group: options for group, options in groups.items() if group not in values}
+    plain = [text for text in request.overrides if text.lstrip("+").partition("=")[0] in values]
     overrides = [
         _check_group(text, groups, config_name, request.folders)
         for given in request.overrides
+        if given not in plain
         for text in _take_family_apart(given, groups)
     ]
     if request.show_help:
@@ -81,6 +87,8 @@ def compose_config(
         raise SystemExit(0)
     try:
         config = _compose(config_name, overrides, request.folders)
+        for override in map(_parse_override, plain):
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_diagnose(error, config_name, overrides, groups, request.folders)) from error
     if request.show_config:

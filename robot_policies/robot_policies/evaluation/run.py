@@ -268,8 +268,9 @@ def _described_executor(config: EvaluationConfig) -> dict[str, Any]:
 
 
 def _task(task: Any, loaded: LoadedPolicy) -> tuple[str, dict[str, Any]]:
-    """Name and options of the task: the configured one, else the one the policy was trained for."""
-    chosen = task if task is not None else loaded.config.get("task")
+    """Name and options of the task: the one asked for, else that of the training, else that of its data."""
+    given = (task, loaded.config.get("task"), loaded.dataset_card.get("task"))
+    chosen = next((value for value in given if value is not None), None)
     if isinstance(chosen, str):
         chosen = {"name": chosen}
     if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name"), str):

@@ -220,7 +220,8 @@ class RunConfig:
         init_from: Run or checkpoint directory to start from (fine-tuning), with its normaliser; empty starts from
             random weights.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``.
-        task: The task these data show, kept for ``robot-policies eval``; the trainer does not use it.
+        task: The task these data show, a name or ``{"name": ..., option: ...}``, kept for ``robot-policies eval``; the
+            trainer does not use it. None leaves it to the data (`demonstrated_task`).
     """
 
     dataset: DatasetConfig

@@ -25,6 +25,7 @@ from robot_datasets.windows import WindowDataset, WindowSpec, check_finite
 from robot_policies.embodiments import CARD_KEY, EmbodimentMap
 from robot_policies.spec import PolicySpec
 from robot_policies.training.config import DatasetConfig, RunConfig, SourceConfig, WindowConfig
+from robot_policies.training.demonstrated_task import common_task, demonstrated_task
 from robot_policies.training.distributed import World
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def _mix(
     return replace(
         data,
         train=MixtureDataset(_with_masks(opened, config, data.spec.action_dim), [{}, *rescale[1:]]),
-        card={**data.card, "fingerprint": fingerprint, "mixture": parts},
+        card={**data.card, "fingerprint": fingerprint, "mixture": parts, "task": common_task(parts)},
         order=MixtureOrder(
             [len(source.train) for source in opened],
             weights,
@@ -326,6 +327,7 @@ def _card(
         "name": Path(path).name,
         "fingerprint": store.fingerprint,
         "embodiment": store.embodiment,
+        "task": demonstrated_task(store.attributes),
         "fps": float(store.fps),
         "episodes": len(store.episode_ends),
         "steps": int(store.episode_ends[-1]),
