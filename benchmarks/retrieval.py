@@ -59,12 +59,13 @@ ARMS = {
 }
 SELECTION_OF = {"retrieved": "nearest", "weighted": "importance"}
 POLICY = (
-    "policy=diffusion_mlp",
+    "policy=diffusion_mlp_ddpm",
     "policy.network.width=256",
     "policy.network.n_blocks=2",
     "sampler.steps=5",
     "trainer=default",
-    "trainer.batch_size=128",
+    "trainer.batch_size=256",
+    "trainer.lr=1.0e-3",
     "trainer.warmup_fraction=0.05",
     "trainer.val_every=0",
     "trainer.checkpoint_every=100000",

@@ -215,6 +215,12 @@ def _load(name: str, entry: TaskEntry) -> ModuleType:
         raise TaskError(
             f"task '{name}' needs the package '{missing}', which is not installed; {entry.remedy}"
         ) from error
+    except RuntimeError as error:  # MuJoCo refuses the variable as soon as it is imported
+        if "MUJOCO_GL" not in str(error):
+            raise
+        raise TaskError(
+            f"task '{name}': MuJoCo says: {error}; unset MUJOCO_GL, or set it to egl or osmesa"
+        ) from error
     except ImportError as error:  # a shared library, most often libGL, which OpenCV with windows wants
         raise TaskError(
             f"the simulator of task '{name}' does not load ({error}); with libGL in this message: "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,6 +39,20 @@ def test_generate_writes_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "succeeded on 1 of 1 seeds" in printed.out
     assert main(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+@needs_simulators
+def test_a_back_end_that_mujoco_does_not_know_is_one_line(tmp_path: Path) -> None:
+    """MuJoCo refuses MUJOCO_GL while it is imported, in the middle of looking for the task."""
+    command = [sys.executable, "-m", "robot_policies.cli.main", "generate", "task=lift"]
+    done = subprocess.run(
+        [*command, f"output={tmp_path / 'demos.zarr'}"],
+        env={**os.environ, "MUJOCO_GL": "nonsense"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "nonsense; unset MUJOCO_GL, or set it to egl or osmesa" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
