@@ -50,9 +50,7 @@ def task_summary(task: str, store: str, args: argparse.Namespace) -> dict[str, A
     run, results = folder / "run", folder / "eval"
     if not (folder / "trained").exists():
         budget = f"trainer.time_budget_cpu_minutes={args.minutes}"
-        robot_policies(
-            "train", *TRAIN, f"task={task}", f"dataset.path={store}", budget, f"output_dir={run}"
-        )
+        robot_policies("train", *TRAIN, f"task={task}", f"dataset.path={store}", budget, f"output_dir={run}")
         (folder / "trained").touch()
     robot_policies(
         "eval", f"checkpoint={run}", f"episodes={args.episodes}", f"output_dir={results}",
