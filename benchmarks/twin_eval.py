@@ -2,10 +2,15 @@ r"""Does success in the twin predict success in the surrogate? A family of polic
 
 The surrogate, with what it hides from its twin and with its sensors; the calibrated twin (a cell file written by
 `benchmarks/twin_identify.py`); and the simulator as it was before calibration, which knows of no latency or noise.
-All from the same starts, of which the twins know what the surrogate's sensors saw of them. The policies are scripted
-pushers with handicaps of known size: nothing is trained here, and failures of learned policies are of other kinds.
+All from the same starts, of which the twins know what the surrogate's sensors saw of them. The policies are trained
+ones, each checkpoint of the runs that are named (those of few steps are the bad ones), or, without any, scripted pushers
+with handicaps of known size.
 
-    python benchmarks/twin_eval.py --starts 50 --cell results/calibrated.yaml --out results/twin_eval.jsonl
+    robot-policies generate task=tabletop_push_t episodes=200 output=push.zarr
+    robot-policies train dataset.path=push.zarr policy=behavior_cloning_mlp trainer.steps=4000 \
+        trainer.checkpoint_every=400 trainer.keep_top_k=20 output_dir=runs/cloning
+    python benchmarks/twin_eval.py runs/cloning --starts 50 --steps 300 --cell results/calibrated.yaml \
+        --out results/twin_eval.jsonl
     python benchmarks/twin_eval.py --out results/twin_eval.jsonl --table docs/benchmarks/twin.md \
         --plot docs/benchmarks/twin_eval.png
 """
@@ -14,7 +19,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +31,8 @@ from twin_run import sensed_cell
 
 from robot_policies.evaluation.agreement import Agreement, agreement
 from robot_policies.evaluation.agreement_plot import plot_agreement
-from robot_policies.evaluation.futures import EachByItself, play_futures
+from robot_policies.evaluation.futures import BatchPolicy, EachByItself, play_futures
+from robot_policies.evaluation.twin_policy import load_twin_policy
 from robot_sim.twin.cell import Cell, load_cell
 from robot_sim.twin.geometry import turned
 from robot_sim.twin.parallel import ParallelCell
@@ -75,19 +83,34 @@ def starts(cell: Cell, count: int, *, seen: bool) -> tuple[np.ndarray, np.ndarra
     return qpos, copies.physics.ctrl.copy()
 
 
+def family(runs: list[Path], cell: Cell) -> dict[str, Callable[[], BatchPolicy]]:
+    """Return what builds each policy: every checkpoint of the runs once, or the scripted pushers."""
+    if not runs:
+        return {
+            name: partial(EachByItself, lambda row, h=handicap: ScriptedPusher(h, seed=row))
+            for name, handicap in POLICIES.items()
+        }
+    found = {}
+    for folder in runs:
+        for path in sorted((folder / "checkpoints").iterdir()):
+            if path.name.startswith("step_") and not path.is_symlink():
+                steps = int(path.name.removeprefix("step_"))
+                found[f"{folder.name}, {steps} steps"] = partial(load_twin_policy, str(path), cell)
+    return found
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Play what is missing, a line per policy and world."""
     done = {(row["policy"], row["world"]) for row in read(arguments.out)}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for policy, handicap in POLICIES.items():
+    for policy, build in family(arguments.runs, load_cell("tabletop_push_t")).items():
         for world, (cell, sensed) in worlds(arguments.cell).items():
             if (policy, world) in done:
                 continue
             qpos, ctrl = starts(cell, arguments.starts, seen=world != "surrogate")
             copies = ParallelCell([cell] * arguments.starts, sensed=sensed, threads=1, noise_seed=SEED)
             copies.put(qpos, np.zeros(copies.physics.model.nv), ctrl=ctrl)
-            batch = EachByItself(lambda row, h=handicap: ScriptedPusher(h, seed=row))
-            played = play_futures(copies, batch, steps=arguments.steps)
+            played = play_futures(copies, build(), steps=arguments.steps)
             row = {"policy": policy, "world": world, "success": played.success.tolist()}
             row |= {"steps": arguments.steps, "reward": played.best_reward.round(4).tolist()}
             with arguments.out.open("a", encoding="utf-8") as file:
@@ -100,10 +123,15 @@ def read(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
+def _policies(rows: list[dict[str, Any]]) -> list[str]:
+    """Names in the order in which they were played."""
+    return list(dict.fromkeys(row["policy"] for row in rows))
+
+
 def compared(rows: list[dict[str, Any]], world: str, what: str) -> Agreement:
     """Return how well a world predicts the surrogate, in success or in best reward."""
     found = {(row["policy"], row["world"]): row[what] for row in rows}
-    both = [name for name in POLICIES if (name, world) in found and (name, "surrogate") in found]
+    both = [name for name in _policies(rows) if (name, world) in found and (name, "surrogate") in found]
     return agreement(
         {name: np.array(found[name, world]) for name in both},
         {name: np.array(found[name, "surrogate"]) for name in both},
@@ -113,7 +141,7 @@ def compared(rows: list[dict[str, Any]], world: str, what: str) -> Agreement:
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the tables as Markdown."""
     found = {(row["policy"], row["world"]): row for row in rows}
-    complete = [name for name in POLICIES if all((name, world) in found for world in WORLDS)]
+    complete = [name for name in _policies(rows) if all((name, world) in found for world in WORLDS)]
     starts_, steps = len(rows[0]["success"]), rows[0]["steps"]
     lines = [
         f"\n{len(complete)} policies from {starts_} starts of {steps} steps: success, and mean best coverage reward\n",
@@ -148,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("runs", nargs="*", type=Path, help="run directories; none takes scripted policies")
     parser.add_argument("--starts", type=int, default=0)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--cell", type=Path, default=Path("results/calibrated.yaml"))
