@@ -14,7 +14,11 @@ from robot_sim.registry import TaskError
 from robot_sim.task import Expert, Observation, TaskEnv
 
 #: By robosuite's name of the environment; the argument is the noise.
-EXPERTS: dict[str, Callable[[float], Expert]] = {"Lift": LiftExpert, "PickPlaceCan": CanExpert, "NutAssemblySquare": SquareExpert}
+EXPERTS: dict[str, Callable[[float], Expert]] = {
+    "Lift": LiftExpert,
+    "PickPlaceCan": CanExpert,
+    "NutAssemblySquare": SquareExpert,
+}
 ARM = "Panda with PandaGripper and delta OSC_POSE"  # as `RobosuiteTask.arms` says it
 FPS = 20.0
 

@@ -122,7 +122,9 @@ def describe_arms(env: Any) -> list[str]:
         for arm in robot.arms:
             controller = robot.composite_controller.part_controllers[arm]
             kind = f"{getattr(controller, 'input_type', 'absolute')} {controller.name}"
-            arms.append(f"{type(robot.robot_model).__name__} with {type(robot.gripper[arm]).__name__} and {kind}")
+            arms.append(
+                f"{type(robot.robot_model).__name__} with {type(robot.gripper[arm]).__name__} and {kind}"
+            )
     return arms
 
 

@@ -6,13 +6,15 @@ Where the hand is relative to the can, how far the fingers are apart and where t
     over it                    come down, staying over it
     around it                  stay and close the gripper
     holding it, low            go straight up until the can passes over the walls
-    holding it, high           move over its compartment
-    holding it over it         come down, staying over it
+    holding it, high           move over its place
+    holding it over its place  come down, staying over it
     can on its place           open the fingers
     can on its place, let go   go up
 
-The middle of the compartment is a constant of the scene, which the observation does not hold. As in
-`robot_sim.experts.lift`, the recorded action is the undisturbed one.
+The hand points down and keeps its yaw at zero, but while carrying it keeps whatever orientation it has: a hand held
+upright does not reach the compartment from every posture of the arm. The place in the compartment is a constant of
+the scene, which the observation does not hold. As in `robot_sim.experts.lift`, the recorded action is the undisturbed
+one. A can that has fallen over is not picked up.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ class CanExpert(HandExpert):
         if beside_place < WITHIN and -to_place[2] < PLACED:
             up = RISE if seen.width > LET_GO_WIDTH else 0.0
             return hand_action(np.array([0.0, 0.0, up]), closed=False, turn=turn)
-        way = seen.thing + [0.0, 0.0, GRASP_OFFSET] - seen.hand
+        way = seen.thing - seen.hand
+        way[2] += GRASP_OFFSET
         distance = float(np.linalg.norm(way))
         closing = distance < (REACHED if seen.width > OPEN_WIDTH else HELD)
         if closing and seen.width < GRIPPED_WIDTH:

@@ -24,7 +24,7 @@ METRES_PER_UNIT = 0.05  # hand motion that an action component of 1 asks for [m]
 RADIANS_PER_UNIT = 0.5  # hand turn that an action component of 1 asks for [rad]
 GAIN = 1.2  # share of the remaining way, and of the remaining turn, to ask for in one step [1]
 TOP_SPEED = 0.8  # largest action component used for the way; the rest is room for `perturb` [action units]
-TOP_SPIN = 0.5  # largest action component used for the turn; a fast one pulls the hand off its way [action units]
+TOP_SPIN = 0.5  # largest action component used for the turn [action units]
 DEFAULT_NOISE = 0.3  # see `HandExpert` [action units]
 FUNNEL_RADIUS = 0.012  # beside the grasp point by less than this, the hand may come all the way down [m]
 FUNNEL_SLOPE = 4.0  # height it keeps for every metre further out [1]
@@ -32,7 +32,8 @@ HOVER = 0.07  # height of the hand over the grasp point while approaching [m]
 OPEN_WIDTH = 0.07  # fingers at least this far apart are open [m]
 
 _TURNED_DOWN = np.diag([1.0, -1.0, -1.0])  # orientation of a hand that points down, at yaw 0
-_OBJECT_POSITION, _OBJECT_QUATERNION = slice(7, 10), slice(10, 14)  # in robosuite's object-state of one object
+_OBJECT_POSITION = slice(7, 10)  # in robosuite's object-state, if there is one object
+_OBJECT_QUATERNION = slice(10, 14)  # xyzw, as above
 
 
 @runtime_checkable
@@ -79,7 +80,7 @@ class HandAndObject:
 
     @classmethod
     def read(cls, observation: Observation) -> HandAndObject:
-        """Take an observation of `robosuite/PickPlaceCan` or one with the same layout apart.
+        """Take an observation of ``robosuite/PickPlaceCan``, or one of the same layout, apart.
 
         robosuite's pose of the object in the hand's frame is not used: after a reset it is zero for one step.
         """
