@@ -12,9 +12,9 @@ Where the hand is relative to the can, how far the fingers are apart and where t
     can on its place, let go   go up
 
 The hand points down and keeps its yaw at zero, but while carrying it keeps whatever orientation it has: a hand held
-upright does not reach the compartment from every posture of the arm. The place in the compartment is a constant of
-the scene, which the observation does not hold. As in `robot_sim.experts.lift`, the recorded action is the undisturbed
-one. A can that has fallen over is not picked up.
+upright does not reach the compartment's middle from every posture of the arm. That middle is a constant of the scene,
+which the observation does not hold. As in `robot_sim.experts.lift`, the recorded action is the undisturbed one. A can
+that has fallen over is not picked up.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ OVER = 0.03  # beside its place by less than this, the can may come down [m]
 DESCENT_SLOPE = 2.0  # height it keeps for every metre further out [1]
 WITHIN = 0.06  # beside its place by less than this, it stands in its compartment [m]
 PLACED = 0.015  # and over its place by less than this, it may be let go [m]
-NEARER = np.array([-0.03, -0.03, 0.0])  # from the compartment's middle, which the arm hardly reaches (3,) [m]
 RISE = 0.08  # how far up to aim after letting go [m]
 MARK = "VisualCan_main"  # the ghost can that marks the place
 
@@ -58,7 +57,7 @@ class CanExpert(HandExpert):
             TypeError: `env` is no task of robosuite.
         """
         super().reset(env, seed)
-        self._place = scene_of(env).body_position(MARK) + NEARER
+        self._place = scene_of(env).body_position(MARK)
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the action (7,) for this observation; `reset` comes first."""
