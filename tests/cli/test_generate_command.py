@@ -43,6 +43,7 @@ def test_generate_writes_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         ([], "no value for output"),
         (["task=pusht"], "no scripted expert"),
+        (["task=robosuite/Door"], "choose one of: robosuite/Can"),
         (["task=lfit"], "did you mean 'lift'"),
         (["episodes=0"], "episodes is 0, expected at least 1"),
         (["workers=-2"], "workers: -2, expected 0 or more"),
