@@ -14,7 +14,7 @@ Where the hand is relative to the can, how far the fingers are apart and where t
 The hand points down and keeps its yaw at zero, but while carrying it keeps whatever orientation it has: a hand held
 upright does not reach the compartment's middle from every posture of the arm. That middle is a constant of the scene,
 which the observation does not hold. As in `robot_sim.experts.lift`, the recorded action is the undisturbed one. A can
-that has fallen over is not picked up.
+that lies on its side is not provided for.
 """
 
 from __future__ import annotations
