@@ -1,7 +1,8 @@
-"""How often the scripted experts of our own tasks succeed: every task, every arm, the same seeds.
+"""How often our scripted experts succeed: every task, every arm, the same seeds.
 
     python benchmarks/experts.py --episodes 100 --out results/experts.jsonl
     python benchmarks/experts.py --out results/experts.jsonl --table docs/benchmarks/experts.md
+    python benchmarks/experts.py --robosuite --out results/robosuite_experts.jsonl
 
 One line per episode is appended at once; run again, it goes on where it stopped. Seeds start at 0, which is where
 `robot-policies generate` starts, too; the experts' own disturbance (noise) is on, as it is there.
@@ -26,6 +27,7 @@ TASKS = (
     *("tabletop_pick_place", "tabletop_stack", "tabletop_drawer", "tabletop_peg_insert"),
     *("tabletop_push_t", "tabletop_handover"),
 )
+ROBOSUITE = ("robosuite/Lift", "robosuite/Can", "robosuite/Square")
 HEAD = """# Scripted experts
 
 Success of the scripted experts of our own tasks, each with its default disturbance, on seeds from 0 on. Success is the
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--only", nargs="*", help="names of tasks")
     parser.add_argument("--compositions", action="store_true", help="the compositions instead of the tasks")
+    parser.add_argument("--robosuite", action="store_true", help="robosuite's tasks instead of ours")
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--table", type=Path, help="write this page and run nothing")
     arguments = parser.parse_args()
@@ -59,9 +62,10 @@ def main() -> None:
         return
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     names = family_task_names("compose") if arguments.compositions else ["planar_push_t", *TASKS]
+    names = list(ROBOSUITE) if arguments.robosuite else names
     chosen = [name for name in names if not arguments.only or name in arguments.only]
     for task in chosen:
-        for arm in ["-"] if task == "planar_push_t" else arguments.arms:
+        for arm in ["-"] if task in ("planar_push_t", *ROBOSUITE) else arguments.arms:
             missing = [s for s in range(arguments.episodes) if (task, arm, s) not in done]
             if missing:
                 with arguments.out.open("a", encoding="utf-8") as file:
@@ -121,7 +125,13 @@ def _groups(done: dict[tuple[str, str, int], dict[str, Any]]) -> dict[tuple[str,
 
 def _say(task: str, arm: str, done: dict[tuple[str, str, int], dict[str, Any]]) -> None:
     lines = _groups(done)[task, arm]
-    print(f"{task} {arm}: {sum(line['success'] for line in lines)} of {len(lines)}", flush=True)
+    wins = sum(line["success"] for line in lines)
+    print(f"{task} {arm}: {wins} of {len(lines)}, {_rate(wins, len(lines))}", flush=True)
+
+
+def _rate(wins: int, n: int) -> str:
+    interval = wilson_interval(wins, n)
+    return f"{100 * interval.value:.0f} % [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
 
 
 def _table(done: dict[tuple[str, str, int], dict[str, Any]]) -> str:
@@ -131,12 +141,10 @@ def _table(done: dict[tuple[str, str, int], dict[str, Any]]) -> str:
     ]
     for (task, arm), lines in _groups(done).items():
         n, wins = len(lines), sum(line["success"] for line in lines)
-        interval = wilson_interval(wins, n)
         steps = sorted(line["steps"] for line in lines)[n // 2]
         cpu = sorted(line["cpu_s"] for line in lines)[n // 2]
         skipped = sum(bool(line["skipped"]) for line in lines)
-        rate = f"{100 * interval.value:.0f} % [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
-        rows.append(f"| {task} | {arm} | {rate} | {n} | {steps} | {skipped} | {cpu:.2f} |")
+        rows.append(f"| {task} | {arm} | {_rate(wins, n)} | {n} | {steps} | {skipped} | {cpu:.2f} |")
     return "\n".join(rows) + "\n"
 
 

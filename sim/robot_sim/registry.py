@@ -10,7 +10,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -38,7 +38,8 @@ class TaskEntry:
             ``make_expert(**options) -> Expert``. It may import simulators at the top: it is imported on use.
         packages: Distributions whose versions decide what a seed leads to.
         remedy: What to do when its simulator is not installed.
-        has_expert: Whether a scripted demonstrator exists.
+        has_expert: Whether a scripted demonstrator exists; of a family, for all of its tasks or for those that the
+            module's ``expert_ids() -> list[str]`` names, if it has that function.
     """
 
     module: str
@@ -71,7 +72,9 @@ _TASKS: dict[str, TaskEntry] = {
 #: Libraries whose tasks go by their own ids. Here the functions of the module take the id as first argument,
 #: ``task_ids() -> list[str]`` names those there are, and ``knows(id) -> bool`` says whether one can be made.
 _FAMILIES: dict[str, TaskEntry] = {
-    "robosuite": TaskEntry(module="robot_sim.adapters.robosuite", packages=("mujoco", "robosuite", "numpy")),
+    "robosuite": TaskEntry(
+        module="robot_sim.adapters.robosuite", packages=("mujoco", "robosuite", "numpy"), has_expert=True
+    ),
     "metaworld": TaskEntry(
         module="robot_sim.adapters.metaworld", packages=("mujoco", "metaworld", "numpy"), has_expert=True
     ),
@@ -172,12 +175,22 @@ def _defaults(builder: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _expert_builder(name: str) -> Callable[..., Any]:
-    if not _entry(name).has_expert:
-        raise TaskError(
-            f"task '{name}' has no scripted expert to generate demonstrations with; "
-            f"convert recorded ones, or choose one of: {', '.join(expert_names())}"
-        )
-    return _builder(name, "make_expert")
+    entry = _entry(name)
+    if not entry.has_expert:
+        raise _no_expert(name, expert_names())
+    build = _builder(name, "make_expert")
+    family, _, task = name.partition("/")
+    expert_ids = getattr(_load(name, entry), "expert_ids", None) if entry is _FAMILIES.get(family) else None
+    if expert_ids is not None and task not in expert_ids():
+        raise _no_expert(name, [f"{family}/{known}" for known in expert_ids()])
+    return build
+
+
+def _no_expert(name: str, others: Iterable[str]) -> TaskError:
+    return TaskError(
+        f"task '{name}' has no scripted expert to generate demonstrations with; "
+        f"convert recorded ones, or choose one of: {', '.join(others)}"
+    )
 
 
 def _builder(name: str, function: str) -> Callable[..., Any]:

@@ -60,6 +60,7 @@ def test_a_back_end_that_mujoco_does_not_know_is_one_line(tmp_path: Path) -> Non
     [
         ([], "no value for output"),
         (["task=pusht"], "no scripted expert"),
+        (["task=robosuite/Door"], "choose one of: robosuite/Can"),
         (["task=lfit"], "did you mean 'lift'"),
         (["episodes=0"], "episodes is 0, expected at least 1"),
         (["workers=-2"], "workers: -2, expected 0 or more"),

@@ -24,8 +24,10 @@ import numpy as np
 from robot_datasets.errors import unknown_name
 from robot_datasets.features import ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
 from robot_sim.actions import checked_action
+from robot_sim.adapters.robosuite_experts import EXPERTS, RobosuiteExpert
 from robot_sim.adapters.robosuite_features import (
     action_feature,
+    describe_arms,
     environment_features,
     read_environment,
     read_state,
@@ -34,10 +36,11 @@ from robot_sim.adapters.robosuite_features import (
 from robot_sim.adapters.robosuite_import import refactor_composite_controller_config, robosuite
 from robot_sim.adapters.robosuite_legacy import is_legacy, restore_control_law, slow_grippers
 from robot_sim.adapters.seeding import seeded_numpy
+from robot_sim.experts.hand import DEFAULT_NOISE
 from robot_sim.registry import TaskError
 from robot_sim.rendering import FrameRenderer, cheap_rendering
 from robot_sim.spaces import observation_space
-from robot_sim.task import Observation, TaskEnv, TaskSpec
+from robot_sim.task import Expert, Observation, TaskEnv, TaskSpec
 
 COLLISION_GROUP = 0
 ALIASES = {"Can": "PickPlaceCan", "Square": "NutAssemblySquare", "Transport": "TwoArmTransport"}
@@ -183,6 +186,21 @@ def _controllers(chosen: str | Mapping[str, Any] | None, robots: Sequence[str]) 
     return configurations
 
 
+def expert_ids() -> list[str]:
+    """Names of the environments that have a scripted expert, sorted, with robomimic's short ones."""
+    return sorted(task for task in task_ids() if ALIASES.get(task, task) in EXPERTS)
+
+
+def make_expert(task: str, *, noise: float = DEFAULT_NOISE) -> Expert:
+    """Build the scripted demonstrator of one of `expert_ids`, for a Panda as robosuite sets it up by default.
+
+    Args:
+        task: Name in robosuite, or robomimic's.
+        noise: Standard deviation of the disturbance of the three translation components, in action units.
+    """
+    return RobosuiteExpert(EXPERTS[ALIASES.get(task, task)](noise))
+
+
 class RobosuiteTask(TaskEnv):
     """One of robosuite's environments; see the module's docstring and `make_env`."""
 
@@ -297,6 +315,21 @@ class RobosuiteTask(TaskEnv):
     def simulator_positions(self) -> np.ndarray:
         """Positions of all joints (n_q,): robot, gripper and objects [rad, m, quaternions w first]."""
         return np.array(self._env.sim.data.qpos)
+
+    def body_position(self, name: str) -> np.ndarray:
+        """Return where the body `name` of the scene is (3,), in the world [m].
+
+        Raises:
+            TaskError: The scene has no such body.
+        """
+        known = self._env.sim.model.body_names
+        if name not in known:
+            raise TaskError(f"task '{self._prefix}': {unknown_name('body', name, known)}")
+        return np.array(self._env.sim.data.body_xpos[self._env.sim.model.body_name2id(name)])
+
+    def arms(self) -> list[str]:
+        """Every arm in words, e.g. ``"Panda with PandaGripper and delta OSC_POSE"``."""
+        return describe_arms(self._env)
 
     def _begin_at(self, state: np.ndarray) -> Mapping[str, np.ndarray]:
         """Put the simulation into a recorded state as robosuite's recorder did when the episode began.

@@ -115,5 +115,18 @@ def action_feature(env: Any) -> Feature:
     )
 
 
+def describe_arms(env: Any) -> list[str]:
+    """Return robot, gripper and controller of every arm, e.g. ``"Panda with PandaGripper and delta OSC_POSE"``."""
+    arms: list[str] = []
+    for robot in env.robots:
+        for arm in robot.arms:
+            controller = robot.composite_controller.part_controllers[arm]
+            kind = f"{getattr(controller, 'input_type', 'absolute')} {controller.name}"
+            arms.append(
+                f"{type(robot.robot_model).__name__} with {type(robot.gripper[arm]).__name__} and {kind}"
+            )
+    return arms
+
+
 def _numbered(name: str, size: int) -> list[str]:
     return [name] if size == 1 else [f"{name}_{i}" for i in range(size)]

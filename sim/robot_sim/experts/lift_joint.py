@@ -10,17 +10,8 @@ import numpy as np
 
 from robot_datasets.features import ENVIRONMENT_STATE, STATE
 from robot_datasets.kinematics import PANDA
-from robot_sim.experts.lift import (
-    FUNNEL_RADIUS,
-    FUNNEL_SLOPE,
-    GRASP_OFFSET,
-    GRIPPED_WIDTH,
-    HELD,
-    HOVER,
-    OPEN_WIDTH,
-    REACHED,
-    RISE,
-)
+from robot_sim.experts.hand import OPEN_WIDTH, approach_height
+from robot_sim.experts.lift import GRASP_OFFSET, GRIPPED_WIDTH, HELD, REACHED, RISE
 from robot_sim.task import Observation, TaskEnv
 
 TOOL_OFFSET = 0.097
@@ -94,9 +85,7 @@ class JointLiftExpert:
         if closing and width < GRIPPED_WIDTH:
             way[2], top = RISE, TOP_RISE
         elif not closing:
-            beside = float(np.linalg.norm(way[:2]))
-            funnel = min(max((beside - FUNNEL_RADIUS) * FUNNEL_SLOPE, 0.0), HOVER)
-            way[2] += HOVER if width < OPEN_WIDTH else funnel
+            way[2] += approach_height(float(np.linalg.norm(way[:2])), ready=width >= OPEN_WIDTH)
         step = joint_step(joints, np.clip(GAIN * way, -top, top))
         return np.append(joints + step, CLOSED if closing else OPEN).astype(np.float32)
 

@@ -25,7 +25,8 @@ from robot_datasets.errors import unknown_name
 from robot_datasets.features import ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
 from robot_sim.actions import checked_action
 from robot_sim.adapters.seeding import seeded_numpy
-from robot_sim.experts.lift import DEFAULT_NOISE, LiftExpert
+from robot_sim.experts.hand import DEFAULT_NOISE
+from robot_sim.experts.lift import LiftExpert
 from robot_sim.registry import TaskError
 from robot_sim.rendering import FrameRenderer, cheap_rendering
 from robot_sim.spaces import observation_space
