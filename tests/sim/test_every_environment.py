@@ -1,7 +1,13 @@
-"""Every registered environment passes the conformance tests, the ones without a test file of their own too."""
+"""Every registered environment passes the conformance tests, the ones without a test file of their own too.
+
+Tasks of other libraries by the dozen, or of a package of one's own, when asked for (commas between them):
+
+    ROBOT_POLICIES_TASKS=metaworld/reach-v3,robosuite/Door pytest tests/sim/test_every_environment.py -k Registered
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -20,9 +26,12 @@ from robot_sim.vector.make import make_vector_env
 #: Tested in a file of their own.
 ELSEWHERE = {"lift", "lift_joint", "pusht", "tabletop_lift", "tabletop_pick_place", "planar_push_t"}
 OTHER_SIMULATORS = {"lift", "lift_joint", "pusht"}
+ASKED_FOR = [name for name in os.environ.get("ROBOT_POLICIES_TASKS", "").split(",") if name]
 
 
-@pytest.mark.parametrize("env", sorted(set(task_names()) - ELSEWHERE), indirect=True, scope="class")
+@pytest.mark.parametrize(
+    "env", ASKED_FOR or sorted(set(task_names()) - ELSEWHERE), indirect=True, scope="class"
+)
 class TestRegistered(EnvTests):
     """Each in turn."""
 
