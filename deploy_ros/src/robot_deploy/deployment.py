@@ -22,7 +22,7 @@ from robot_deploy.runtime_config import Mode, RuntimeConfig
 from robot_deploy.urdf import read_urdf
 
 PRESETS = Path(__file__).parent / "presets" / "deployments"
-_FROM_HERE = ("mode", "features", "feedback", "sources", "command")
+_FROM_HERE = ("mode", "features", "feedback", "sources", "command", "waits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +190,7 @@ class DeploymentConfig:
             "feedback": self.feedback,
             "mode": self.mode,
             "command": "velocity" if "servo_twist" in kinds else "position",
+            "waits": "joint_trajectory" not in kinds,
         }
         return from_mapping(RuntimeConfig, values, where="runtime")
 
