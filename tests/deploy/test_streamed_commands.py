@@ -24,12 +24,12 @@ class Stream:
         self.random = np.random.default_rng(0)
 
     def tick(self, count: int, *, late_ns: int = 0, jitter: bool = True) -> None:
-        """Ticks 10 ms apart, each up to 0.4 ms late; `late_ns` passes before the first."""
+        """Ticks 10 ms apart, each up to 0.4 ms early or late; `late_ns` passes before the first."""
         run = self.run
         for number in range(count):
             run.now_ns += late_ns if number == 0 else 0
             grid_ns = run.now_ns
-            run.now_ns += int(self.random.integers(400_000)) if jitter else 0
+            run.now_ns += int(self.random.integers(-400_000, 400_000)) if jitter else 0
             clock = run.now_ns + run.clock_offset_ns
             run.runtime.sample(
                 "joints", run.arm.position, stamp_ns=clock, clock_ns=clock, names=run.limits.names
@@ -65,15 +65,15 @@ def _dogs(values: dict[str, Any]) -> Any:
 
 
 def test_jitter_sends_no_point_twice(panda: MotionLimits, home: np.ndarray):
-    """Ticks some tenths of a millisecond early or late: steps change no more than the acceleration limits say."""
+    """Ticks some tenths of a millisecond early or late: every message goes on, and none catches up."""
     stream = Stream(panda, home)
     stream.tick(300)
     assert len(stream.sent) == 300
     moved = np.abs(np.diff(np.stack(stream.sent), axis=0)).max(axis=1)
     assert moved.min() > 0.0
-    # A period of motion and 4 % of it, by which two ticks may lie farther apart.
-    assert stream.largest_step() < 1.05
-    assert stream.roughness() < 1.0 + 0.08 * 2.0 / (7.5 * PERIOD_S)  # jitter x speed over acceleration x period
+    # A period of motion and 8 % of it, by which two ticks may lie farther apart.
+    assert stream.largest_step() < 1.08
+    assert stream.roughness() < 3.0, "whole knots instead, some of them twice, make it 35"
 
 
 @pytest.mark.parametrize(("waits", "bound"), [(True, 1.6), (False, 10.0)])
@@ -91,13 +91,13 @@ def test_after_a_gap_the_motion_goes_on_where_the_receiver_stands(
         assert stream.largest_step() > 3.0 * usual
 
 
-@pytest.mark.parametrize("late_ns", [0, 13 * MS, 120 * MS])
+@pytest.mark.parametrize(("late_ns", "waits"), [(0, True), (13 * MS, True), (120 * MS, True), (120 * MS, False)])
 @pytest.mark.parametrize("event", [Event.STOP, Event.FAULT, Event.PAUSE])
 def test_the_last_point_is_where_the_motion_rests(
-    panda: MotionLimits, home: np.ndarray, event: Event, late_ns: int
+    panda: MotionLimits, home: np.ndarray, event: Event, late_ns: int, waits: bool
 ):
     """Also if a tick is so late that the motion has ended meanwhile; and then nothing more is sent."""
-    stream = Stream(panda, home)
+    stream = Stream(panda, home, waits=waits)
     stream.tick(50)
     stream.run.runtime.command(event)
     stream.tick(4)
@@ -106,7 +106,8 @@ def test_the_last_point_is_where_the_motion_rests(
     assert runtime.at_rest
     assert runtime.machine.state is {Event.STOP: State.IDLE, Event.FAULT: State.FAULT, Event.PAUSE: State.PAUSED}[event]
     np.testing.assert_array_equal(stream.sent[-1], runtime._plan.commanded)
-    assert np.abs(stream.sent[-1] - stream.sent[-2]).max() < 1e-3
+    if waits:
+        assert np.abs(stream.sent[-1] - stream.sent[-2]).max() < 1e-3
     count = len(stream.sent)
     stream.tick(20)
     assert len(stream.sent) == count

@@ -33,6 +33,7 @@ MESSAGE_OF_KIND = {
     "pose": "geometry_msgs/msg/PoseStamped",
     "image": "sensor_msgs/msg/CompressedImage",
 }
+RAW_IMAGE = "sensor_msgs/msg/Image"
 MESSAGE_OF_TARGET = {
     "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
     "forward_position": "std_msgs/msg/Float64MultiArray",
@@ -75,7 +76,9 @@ class RecordingConfig:
 def recorded_topics(deployment: DeploymentConfig, config: RecordingConfig) -> dict[str, str]:
     """Topic -> type of everything that belongs into a bag of this deployment."""
     topics = {
-        stream.topic: MESSAGE_OF_KIND[stream.kind] for stream in deployment.streams.values() if stream.topic
+        stream.topic: RAW_IMAGE if stream.transport == "raw" else MESSAGE_OF_KIND[stream.kind]
+        for stream in deployment.streams.values()
+        if stream.topic
     }
     for entry in deployment.targets:
         target = entry.resolve()
