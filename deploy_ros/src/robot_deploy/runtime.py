@@ -182,8 +182,9 @@ class Runtime:
         return state
 
     def problems(self, clock_ns: int) -> list[Problem]:
-        """What is wrong with the observations, in any state."""
-        return self._builder.problems(clock_ns)
+        """What is in the way of a window now, in any state; also that its oldest step is not covered by samples yet."""
+        window = self._builder.build(clock_ns)
+        return window if isinstance(window, list) else []
 
     @property
     def measured(self) -> np.ndarray | None:
