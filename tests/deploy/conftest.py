@@ -122,3 +122,32 @@ def still_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy") / "checkpoint"
     middle = np.array([*LIFT_START, 0.039])
     return make_still_checkpoint(folder, STILL_POLICY, FEATURES, ACTION_FEATURE, middle)
+
+
+@pytest.fixture(scope="session")
+def push_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained policy for the task tabletop_push_t, which pulls the rod to places on the table."""
+    from robot_policies.checkpoint import save_policy
+    from robot_policies.policies import build_policy
+    from robot_policies.spec import PolicySpec
+    from robot_sim.twin.cell import load_cell
+    from robot_sim.twin.scene import cell_task
+
+    task = cell_task(load_cell("tabletop_push_t")).spec
+    config = {
+        "policy": {
+            "type": "regression",
+            "network": {"type": "mlp", "width": 16, "n_blocks": 1, "expansion": 1, "step_embed_dim": 8},
+        }
+    }
+    spec = PolicySpec(
+        observation=dict(task.observation), action=task.action, n_obs_steps=2, horizon=8, n_action_steps=4, fps=task.fps
+    )  # fmt: skip
+    stats = {}
+    for name, feature in {**task.observation, "action": task.action}.items():
+        ones = np.ones(feature.shape)
+        stats[name] = {"min": -0.2 * ones, "max": 0.2 * ones, "mean": 0.0 * ones, "std": 0.2 * ones}
+    folder = tmp_path_factory.mktemp("push") / "checkpoint"
+    return save_policy(
+        folder, build_policy(config["policy"], spec, stats), config=config, stats=stats, dataset_card={}
+    )

@@ -64,7 +64,9 @@ def cell(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def build(ros_domain: dict[str, str], cell: Path, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+def build(
+    ros_domain: dict[str, str], cell: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Any]]:
     """Makes a node by name, and closes it at the end."""
     del ros_domain
     import rclpy
@@ -77,6 +79,8 @@ def build(ros_domain: dict[str, str], cell: Path, tmp_path: Path) -> Iterator[Ca
 
     def build(name: str) -> Any:
         kind, values = _kind(name, cell, tmp_path)
+        if name == "twin":
+            values["checkpoint"] = str(request.getfixturevalue("push_checkpoint"))
         overrides = [Parameter(key, value=value) for key, value in values.items()]
         made.append(kind(context=context, parameter_overrides=overrides))
         if name == "policy":
