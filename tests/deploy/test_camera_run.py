@@ -129,7 +129,7 @@ def _drive(graph: Graph, cell: Path, checkpoint: Path, folder: Path) -> Run:
     with GraphClient("person") as client:
         _listen(client, run)
         assert client.change("/policy", "configure", timeout=2 * PATIENCE_S), graph.tail("policy")
-        client.wait_for(lambda: run.png and run.raw, PATIENCE_S, what="pictures")
+        client.wait_for(lambda: bool(run.png and run.raw), PATIENCE_S, what="pictures")
         run.before = len(run.commands)
         client.trigger("/recorder/episode_start")
         client.wait_for(lambda: client.change("/policy", "activate"), PATIENCE_S, what="fresh observations")
@@ -266,6 +266,8 @@ def test_the_recording_converts_by_itself(run: Run, tmp_path: Path):
     states = store.column(STATE)
     np.testing.assert_allclose(states[:, 8:], tool_positions(states[:, :7].astype(np.float64)), atol=2e-3)
     pixels = [store.images(name).decode(np.arange(store.n_steps)) for name in (PNG, RAW)]
-    np.testing.assert_array_equal(*pixels)
+    np.testing.assert_array_equal(pixels[0], pixels[1])
     published = {checksum(frame) for frame in run.raw.values()}
-    assert {checksum(frame.transpose(1, 2, 0) if frame.shape[0] == 3 else frame) for frame in pixels[1]} <= published
+    assert {
+        checksum(frame.transpose(1, 2, 0) if frame.shape[0] == 3 else frame) for frame in pixels[1]
+    } <= published

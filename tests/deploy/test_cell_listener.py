@@ -106,7 +106,7 @@ def test_bad_joint_states_are_refused_and_counted(listener: CellListener, cell: 
 
 
 def test_velocities_that_a_driver_leaves_out_are_made_of_positions(listener: CellListener, cell: Cell):
-    """A swing at 100 Hz, stamps that jitter, joints in another order: within 0.09 rad/s of the truth, after the start."""
+    """A swing at 100 Hz, stamps that jitter, joints in another order: within 0.09 rad/s of the truth."""
     names, random = ["finger", *reversed(cell.robot.joints)], np.random.default_rng(1)
     times = np.cumsum(random.uniform(0.008, 0.012, 300))
     swing = np.sin(2.0 * np.pi * 0.5 * times[:, None] + np.arange(7)) * 0.3
@@ -121,7 +121,9 @@ def test_velocities_that_a_driver_leaves_out_are_made_of_positions(listener: Cel
     assert np.abs(velocities[20:] - speeds[20:]).max() < 0.09
 
 
-def test_made_velocities_begin_anew_after_a_pause_a_jump_and_a_clock_set_back(listener: CellListener, cell: Cell):
+def test_made_velocities_begin_anew_after_a_pause_a_jump_and_a_clock_set_back(
+    listener: CellListener, cell: Cell
+):
     """What is no motion gives no velocity; a message that is refused leaves no trace."""
     names = list(cell.robot.joints)
 

@@ -37,7 +37,12 @@ def cell(tmp_path: Path, make_still: Callable[..., Path]) -> Path:
     """A policy that pushes steadily, and limits of the hand."""
     state = Feature(dtype="float32", shape=(7,), names=tuple(JOINTS), units=("rad",))
     action = Feature(
-        dtype="float32", shape=(6,), names=HAND, units=UNITS, frame="panda_link0", meaning="velocity of the hand"
+        dtype="float32",
+        shape=(6,),
+        names=HAND,
+        units=UNITS,
+        frame="panda_link0",
+        meaning="velocity of the hand",
     )
     make_still(tmp_path / "checkpoint", MLP, {STATE: state}, action, WANTED)
     robot = {
@@ -77,8 +82,10 @@ def test_a_twist_without_a_frame_is_refused(cell: Path):
         load_deployment(cell).runtime_config()
 
 
-def test_a_hand_is_pushed_within_limits_and_let_go_by_zero(ros_domain: dict[str, str], tmp_path: Path, cell: Path):
-    """Speeds rise no faster than they may, and no higher; a stop ramps down to exactly zero, and then there is silence."""
+def test_a_hand_is_pushed_within_limits_and_let_go_by_zero(
+    ros_domain: dict[str, str], tmp_path: Path, cell: Path
+):
+    """Speeds rise no faster than they may, and no higher; a stop ramps down to exactly zero, then silence."""
     heard = _push(ros_domain, tmp_path / "logs", cell)
     stamps = np.array([stamp for stamp, _, _ in heard])
     ages_ms = np.array([arrived - stamp for stamp, arrived, _ in heard]) * 1e-6
@@ -117,7 +124,9 @@ def _push(domain: dict[str, str], logs: Path, cell: Path) -> list[tuple[int, int
 
     with Graph(domain, logs) as graph, GraphClient("servo") as client:
         graph.start(
-            "policy", "robot_deploy.nodes.policy_node", {"deployment": str(cell), "executor_timeout_ms": 5000.0}
+            "policy",
+            "robot_deploy.nodes.policy_node",
+            {"deployment": str(cell), "executor_timeout_ms": 5000.0},
         )
         states = client.node.create_publisher(JointState, "/joint_states", EVENTS)
 
@@ -132,7 +141,9 @@ def _push(domain: dict[str, str], logs: Path, cell: Path) -> list[tuple[int, int
         assert client.change("/policy", "configure", timeout=2 * PATIENCE_S), graph.tail("policy")
         client.wait_for(lambda: client.change("/policy", "activate"), PATIENCE_S, what="fresh observations")
         client.wait_for(
-            lambda: bool(heard) and abs(heard[-1][2][5]) > 0.99 * SPEED[5], PATIENCE_S, what="a hand in motion"
+            lambda: bool(heard) and abs(heard[-1][2][5]) > 0.99 * SPEED[5],
+            PATIENCE_S,
+            what="a hand in motion",
         )
         client.wait(0.3)
         assert client.change("/policy", "deactivate")

@@ -49,7 +49,10 @@ class Rosbag2(Importer):
 
     name = "rosbag2"
     version = 1
-    summary = "ROS 2 bags, mcap or sqlite3: a bag's folder, a file, or a folder of bags; needs --option map=FILE.yaml, or a map.yaml in each bag's folder"
+    summary = (
+        "ROS 2 bags, mcap or sqlite3: a bag's folder, a file, or a folder of bags; "
+        "needs --option map=FILE.yaml, or a map.yaml in each bag's folder"
+    )
     options = (
         Option(
             "map",
@@ -263,11 +266,15 @@ def _map_beside(bags: Sequence[BagFiles]) -> Path:
         raise DatasetError(_what_to_map(bags))
     missing = sorted(found - set(there))
     if missing:
-        raise DatasetError(f"{there[0]} is there, {missing[0]} is not; give one for all with --option map={there[0]}")
+        raise DatasetError(
+            f"{there[0]} is there, {missing[0]} is not; give one for all with --option map={there[0]}"
+        )
     texts = [path.read_bytes() for path in there]
     other = next((path for path, text in zip(there, texts, strict=True) if text != texts[0]), None)
     if other is not None:
-        raise DatasetError(f"{there[0]} and {other} differ; give the one that is meant with --option map=FILE.yaml")
+        raise DatasetError(
+            f"{there[0]} and {other} differ; give the one that is meant with --option map=FILE.yaml"
+        )
     return there[0]
 
 

@@ -73,7 +73,12 @@ class MapPart:
         """Describe the components, of which a message has `size`, called `found` in it."""
         if self.kinematics is not None:
             size, found = 3, ("x", "y", "z")
-            return Part(source=self.topic, columns=(0, size), names=self.names or found, units=self.units or ("m",) * 3)
+            return Part(
+                source=self.topic,
+                columns=(0, size),
+                names=self.names or found,
+                units=self.units or ("m",) * 3,
+            )
         columns = self.columns or (0, size)
         names = self.names or self.joints or found[columns[0] : columns[1]]
         return Part(source=self.topic, columns=columns, names=names, units=self.units, gripper=self.gripper)

@@ -189,9 +189,9 @@ class DeploymentConfig:
         kinds = {entry.resolve().kind for entry in self.targets}
         if "servo_twist" in kinds and len(self.targets) > 1:
             raise ConfigError("targets: servo_twist commands the hand's velocity and stands alone")
-        if "servo_twist" in kinds and not self.targets[0].frame:
+        if "servo_twist" in kinds and not all(entry.frame for entry in self.targets):
             raise ConfigError(
-                "targets: servo_twist needs 'frame', the frame of reference of the policy's velocities, e.g. the arm's base"
+                "targets: servo_twist needs 'frame', the frame of reference of the policy's velocities, e.g. of the base"
             )
         values = dict(self.runtime) | {
             "sources": dict(self.streams),

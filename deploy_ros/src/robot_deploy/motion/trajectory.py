@@ -87,9 +87,7 @@ class Trajectory:
 class CommittedPlan:
     """The knots from now to the end of the lead, each with its verified stop."""
 
-    def __init__(
-        self, safety: SafetyFilter, *, period_ns: int, lead: int, waits: bool = False
-    ) -> None:
+    def __init__(self, safety: SafetyFilter, *, period_ns: int, lead: int, waits: bool = False) -> None:
         """Wrap the filter of one robot.
 
         Args:

@@ -1,4 +1,4 @@
-"""A simulated camera's topics, raw and compressed, as `image_transport` offers them: each only while it is listened to."""
+"""A simulated camera's topics, raw and compressed, as `image_transport` offers them: sent only to who listens."""
 
 from __future__ import annotations
 

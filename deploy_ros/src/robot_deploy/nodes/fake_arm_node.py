@@ -1,7 +1,8 @@
 """The surrogate as a node: a simulated Panda behind the topics of ros2_control.
 
 Publishes ``/joint_states`` (100 Hz), ``/cube_pose`` in the arm's base frame, ``/camera/NAME/image_raw`` and
-``.../compressed`` while somebody listens, and ``~/success`` (latched). Listens to ``/arm_controller/joint_trajectory`` for arm and finger together; with ``controller:=split`` to
+``.../compressed`` while somebody listens, and ``~/success`` (latched). Listens to
+``/arm_controller/joint_trajectory`` for arm and finger together; with ``controller:=split`` to
 ``/gripper_controller/joint_trajectory`` for the finger; with ``controller:=forward`` to ``/arm_controller/commands``.
 ``~/reset`` starts the episode of the parameter ``seed``; ``~/fault``
 (String) switches one of `robot_deploy.surrogate.faults` on; ``~/audit`` says what was commanded (JSON).
@@ -80,7 +81,9 @@ RANGES = {
 }
 
 
-_LATCHED_S = 0.015  # a position stands for a command period of 100 Hz, and half of one more where ticks are late
+_LATCHED_S = (
+    0.015  # a position stands for a command period of 100 Hz, and half of one more where ticks are late
+)
 
 
 class FakeArmNode(Node):

@@ -55,6 +55,11 @@ def frame_pixels(frame: bytes) -> np.ndarray:
         raise DatasetError(f"a raw frame of encoding number {kind}; there are {len(COLOUR_ENCODINGS)}")
     data = np.frombuffer(frame, np.uint8, offset=_HEAD.size)
     message = SimpleNamespace(
-        height=height, width=width, step=step, encoding=COLOUR_ENCODINGS[kind], is_bigendian=bigendian, data=data
+        height=height,
+        width=width,
+        step=step,
+        encoding=COLOUR_ENCODINGS[kind],
+        is_bigendian=bigendian,
+        data=data,
     )
     return colour_pixels(message, "image")

@@ -190,7 +190,9 @@ def _computed(deployment: DeploymentConfig, part: FeatureSource, feature: str) -
     stream = deployment.streams[part.source]
     assert stream.kinematics is not None
     if part.names and part.names != stream.names:
-        raise ConfigError(f"features.{feature}: of '{part.source}', which is computed, take all components or none")
+        raise ConfigError(
+            f"features.{feature}: of '{part.source}', which is computed, take all components or none"
+        )
     joints = deployment.streams[stream.kinematics.joints]
     arm = get_arm(stream.kinematics.arm)
     return {

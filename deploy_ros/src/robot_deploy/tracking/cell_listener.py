@@ -153,7 +153,7 @@ class CellListener:
                 ring.clear()
             self._speeds.forget()
 
-    def _derived(self, names: Sequence[str], positions: Sequence[float], stamp_ns: int) -> np.ndarray:
+    def _derived(self, names: Sequence[str], positions: Sequence[float], stamp_ns: int) -> list[float]:
         """Velocities in the message's order; zero for joints that are not the cell's."""
         speeds = dict.fromkeys(names, 0.0)
         place = dict(zip(names, positions, strict=False))
@@ -162,7 +162,7 @@ class CellListener:
             with self._lock:
                 found = self._speeds.at(mine, stamp_ns)
             speeds |= dict(zip(self._names, found.tolist(), strict=True))
-        return np.array([speeds[name] for name in names])
+        return [speeds[name] for name in names]
 
     def _add(
         self, source: str, values: np.ndarray, stamp_ns: int, now_ns: int, names: tuple[str, ...]
