@@ -191,7 +191,7 @@ class DeploymentConfig:
             raise ConfigError("targets: servo_twist commands the hand's velocity and stands alone")
         if "servo_twist" in kinds and not all(entry.frame for entry in self.targets):
             raise ConfigError(
-                "targets: servo_twist needs 'frame', the frame of reference of the policy's velocities, e.g. of the base"
+                "targets: servo_twist needs 'frame', the frame of reference of the policy's velocities, e.g. the base"
             )
         values = dict(self.runtime) | {
             "sources": dict(self.streams),
