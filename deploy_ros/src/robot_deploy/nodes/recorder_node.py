@@ -110,7 +110,7 @@ class RecorderNode(Node):
     def close(self) -> None:
         """Write what waits and finish the bag."""
         status = self.recorder.close()
-        self._map(by_episode=contract.EPISODE_TOPIC in status.written)
+        self._map(by_episode=status.written.get(contract.EPISODE_TOPIC, 0) > 0)
         total, dropped = sum(status.written.values()), sum(status.dropped.values()) + sum(self.lost.values())
         text = f"{self.bag.folder}: {total} messages, {status.bytes / 1e6:.1f} MB, {dropped} lost; {status.state.value}"
         if dropped or status.state is not RecorderState.CLOSED:
