@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,6 @@ class Run:
     audit: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
     bag: Path = Path()
-    said: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def deployment(file: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Arm, policy node and recorder: drive, stop, start again, lose the cameras, end."""
     pytest.importorskip("rclpy", reason="rclpy is not installed", exc_type=ImportError)
     pytest.importorskip("mcap", reason="the extra 'ros' is not installed")
@@ -113,7 +112,7 @@ def run(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with own_domain() as domain:
         domain["ROS_PYTHON_CHECK_FIELDS"] = "1"
         with environment_variables(domain), Graph(domain, folder / "logs") as graph:
-            yield _drive(graph, cell, checkpoint, folder)
+            return _drive(graph, cell, checkpoint, folder)
 
 
 def _drive(graph: Graph, cell: Path, checkpoint: Path, folder: Path) -> Run:
@@ -150,7 +149,6 @@ def _drive(graph: Graph, cell: Path, checkpoint: Path, folder: Path) -> Run:
     graph.stop("recorder")
     graph.stop("policy")
     run.bag = next((folder / "bags").iterdir())
-    run.said = graph.tail("policy", 50)
     return run
 
 
