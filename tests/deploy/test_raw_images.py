@@ -91,7 +91,7 @@ def test_the_policy_sees_the_pixels(tmp_path: Path, make_still: Callable[..., Pa
          "instruction": "", "executor": None}
     )  # fmt: skip
     about = {"source": "camera", "min_contrast": 3.0, "resize": False}
-    max_bytes = dict.fromkeys((PNG, RAW), 32_768)
+    max_bytes: dict[str, int] = {PNG: 32_768, RAW: 32_768}
     block = ObservationBlock(server.spec, max_bytes)
     server.attach({"max_bytes": max_bytes, "images": dict.fromkeys((PNG, RAW), about)}, block.descriptor)
     seen = {name: np.stack([PIXELS, np.roll(PIXELS, shift, axis=0)]) for name, shift in ((PNG, 1), (RAW, 2))}
