@@ -9,7 +9,8 @@ Poses are (T, 4, 4) homogeneous matrices, metres; joints are radians in the make
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,6 +66,29 @@ class SerialArm:
                 else pose @ turn @ _screw_x(alpha, a)
             )
         return pose @ _screw_z(np.zeros(1), self.flange)[0]
+
+    def tool_point(self, joints: Sequence[float], tool: Sequence[float]) -> tuple[float, float, float]:
+        """Return where a point fixed to the flange is, for one posture, in plain Python: a tenth of the cost.
+
+        The point is handed from link to link. Who records it and who is shown it use this, so both have the same bits.
+
+        Args:
+            joints: (n,) angles [rad].
+            tool: The point in the frame of the flange, x, y, z [m].
+
+        Returns:
+            x, y, z in the base frame [m].
+        """
+        x, y, z = tool[0], tool[1], tool[2] + self.flange
+        modified = self.convention == "modified"
+        for (a, alpha, d), angle in zip(reversed(self.links), reversed(joints), strict=True):
+            c, s, ca, sa = math.cos(angle), math.sin(angle), math.cos(alpha), math.sin(alpha)
+            if not modified:
+                x, y, z = x + a, ca * y - sa * z, sa * y + ca * z
+            x, y, z = c * x - s * y, s * x + c * y, z + d
+            if modified:
+                x, y, z = x + a, ca * y - sa * z, sa * y + ca * z
+        return float(x), float(y), float(z)
 
 
 _PANDA_LINKS = (

@@ -1,11 +1,13 @@
 """Shared by the tests of deployment: the published limits of a Panda, and a ROS domain of one's own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from robot_datasets.features import Feature, is_image
 from robot_deploy.motion.limits import MotionLimits
 
 HOME = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
@@ -59,26 +61,33 @@ STILL_POLICY = {
 }
 
 
-@pytest.fixture(scope="session")
-def still_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained policy for the task lift_joint, whose actions stay within 0.01 of where that task starts."""
-    pytest.importorskip("robosuite", reason="the sim extra is not installed")
+def make_still_checkpoint(
+    folder: Path,
+    policy: Mapping[str, Any],
+    observation: Mapping[str, Feature],
+    action: Feature,
+    middle: np.ndarray,
+    fps: float = 5.0,
+) -> Path:
+    """An untrained policy whose actions stay within 0.01 of `middle`, written to a folder.
+
+    At 5 Hz a chunk lasts for seconds: a busy machine's inference comes in time.
+    """
     from robot_policies.checkpoint import save_policy
     from robot_policies.policies import build_policy
     from robot_policies.spec import PolicySpec
-    from robot_sim.tasks.lift_joint import ACTION_FEATURE, FEATURES
 
     spec = PolicySpec(
-        observation=dict(FEATURES),
-        action=ACTION_FEATURE,
+        observation=dict(observation),
+        action=action,
         n_obs_steps=2,
         horizon=16,
         n_action_steps=8,
-        fps=5.0,  # a chunk lasts for seconds: a busy machine's inference comes in time
+        fps=fps,
     )
-    middles = {name: np.zeros(feature.shape) for name, feature in FEATURES.items()}
-    middles["action"] = np.array([*LIFT_START, 0.039])
-    reach = dict.fromkeys(FEATURES, 1.0) | {"action": 0.01}
+    numbers = {name: feature for name, feature in observation.items() if not is_image(name)}
+    middles = {name: np.zeros(feature.shape) for name, feature in numbers.items()} | {"action": middle}
+    reach = dict.fromkeys(numbers, 1.0) | {"action": 0.01}
     stats = {
         name: {
             "min": m - reach[name],
@@ -88,6 +97,57 @@ def still_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for name, m in middles.items()
     }
-    policy = build_policy(STILL_POLICY["policy"], spec, stats)
+    built = build_policy(policy["policy"], spec, stats)
+    return save_policy(folder, built, config=dict(policy), stats=stats, dataset_card={})
+
+
+@pytest.fixture(scope="session")
+def make_still() -> Callable[..., Path]:
+    """`make_still_checkpoint`, for tests that need a policy of their own."""
+    return make_still_checkpoint
+
+
+@pytest.fixture(scope="session")
+def lift_start() -> np.ndarray:
+    """Where the task lift_joint starts: seven joints [rad], one finger [m]."""
+    return np.array([*LIFT_START, 0.039])
+
+
+@pytest.fixture(scope="session")
+def still_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained policy for the task lift_joint, whose actions stay within 0.01 of where that task starts."""
+    pytest.importorskip("robosuite", reason="the sim extra is not installed")
+    from robot_sim.tasks.lift_joint import ACTION_FEATURE, FEATURES
+
     folder = tmp_path_factory.mktemp("policy") / "checkpoint"
-    return save_policy(folder, policy, config=STILL_POLICY, stats=stats, dataset_card={})
+    middle = np.array([*LIFT_START, 0.039])
+    return make_still_checkpoint(folder, STILL_POLICY, FEATURES, ACTION_FEATURE, middle)
+
+
+@pytest.fixture(scope="session")
+def push_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained policy for the task tabletop_push_t, which pulls the rod to places on the table."""
+    from robot_policies.checkpoint import save_policy
+    from robot_policies.policies import build_policy
+    from robot_policies.spec import PolicySpec
+    from robot_sim.twin.cell import load_cell
+    from robot_sim.twin.scene import cell_task
+
+    task = cell_task(load_cell("tabletop_push_t")).spec
+    config = {
+        "policy": {
+            "type": "regression",
+            "network": {"type": "mlp", "width": 16, "n_blocks": 1, "expansion": 1, "step_embed_dim": 8},
+        }
+    }
+    spec = PolicySpec(
+        observation=dict(task.observation), action=task.action, n_obs_steps=2, horizon=8, n_action_steps=4, fps=task.fps
+    )  # fmt: skip
+    stats = {}
+    for name, feature in {**task.observation, "action": task.action}.items():
+        ones = np.ones(feature.shape)
+        stats[name] = {"min": -0.2 * ones, "max": 0.2 * ones, "mean": 0.0 * ones, "std": 0.2 * ones}
+    folder = tmp_path_factory.mktemp("push") / "checkpoint"
+    return save_policy(
+        folder, build_policy(config["policy"], spec, stats), config=config, stats=stats, dataset_card={}
+    )

@@ -12,7 +12,6 @@ from robot_deploy.tracking.cell_listener import (
     FAR_OFF,
     JOINTS,
     NO_ROTATION,
-    NO_VELOCITY,
     WRONG_FRAME,
     CellListener,
 )
@@ -85,7 +84,7 @@ def test_poses_out_of_order_are_refused(listener: CellListener):
 
 
 def test_bad_joint_states_are_refused_and_counted(listener: CellListener, cell: Cell):
-    """Other names, twice the same, too few numbers, no velocities, NaN, nonsense, too old."""
+    """Other names, twice the same, too few numbers, NaN, nonsense, too old."""
     names, q, v = list(cell.robot.joints), [0.1] * 7, [0.0] * 7
 
     def say(names=names, q=q, v=v, stamp_ns=NOW) -> str:
@@ -94,15 +93,63 @@ def test_bad_joint_states_are_refused_and_counted(listener: CellListener, cell: 
     assert say(names=[f"other_{n}" for n in names]) == Reason.MISSING_JOINT.value
     assert say(names=[names[0]] * 7) == Reason.WRONG_SIZE.value
     assert say(q=q[:6]) == Reason.WRONG_SIZE.value
-    assert say(names=[], q=[], v=[]) == NO_VELOCITY
-    assert say(v=[]) == NO_VELOCITY
+    assert say(names=[], q=[], v=[]) == Reason.MISSING_JOINT.value
+    assert say(v=v[:6]) == Reason.WRONG_SIZE.value
+    assert say(q=[np.nan, *q[1:]], v=[]) == Reason.NOT_FINITE.value
     assert say(q=[np.nan, *q[1:]]) == Reason.NOT_FINITE.value
     assert say(v=[*v[:6], np.inf]) == Reason.NOT_FINITE.value
     assert say(q=[1e300, *q[1:]]) == FAR_OFF
     assert say(stamp_ns=NOW - SECOND) == Reason.STALE.value
-    assert sum(listener.refused.values()) == listener.received[JOINTS] == 9
+    assert sum(listener.refused.values()) == listener.received[JOINTS] == 10
     assert listener.fetch(NOW + SECOND) == []
     assert say(names=[*names, "wheel"], q=[*q, 1e4], v=[*v, np.nan]) == ""  # somebody else's
+
+
+def test_velocities_that_a_driver_leaves_out_are_made_of_positions(listener: CellListener, cell: Cell):
+    """A swing at 100 Hz, stamps that jitter, joints in another order: within 0.09 rad/s of the truth."""
+    names, random = ["finger", *reversed(cell.robot.joints)], np.random.default_rng(1)
+    times = np.cumsum(random.uniform(0.008, 0.012, 300))
+    swing = np.sin(2.0 * np.pi * 0.5 * times[:, None] + np.arange(7)) * 0.3
+    speeds = np.cos(2.0 * np.pi * 0.5 * times[:, None] + np.arange(7)) * 0.3 * np.pi
+    for t, q in zip(times, swing, strict=True):
+        stamp = NOW + round(t * SECOND)
+        assert listener.joints(names, [9.0, *q[::-1]], [], stamp_ns=stamp, now_ns=stamp) == ""
+    heard = [message.joints for message in listener.fetch(NOW + 10 * SECOND)]
+    assert listener.derived == 300
+    velocities = np.stack([joints.velocities for joints in heard if joints is not None])
+    np.testing.assert_array_equal(velocities[0], 0.0)
+    assert np.abs(velocities[20:] - speeds[20:]).max() < 0.09
+
+
+def test_made_velocities_begin_anew_after_a_pause_a_jump_and_a_clock_set_back(
+    listener: CellListener, cell: Cell
+):
+    """What is no motion gives no velocity; a message that is refused leaves no trace."""
+    names = list(cell.robot.joints)
+
+    def say(position: float, at_ms: float) -> str:
+        stamp = NOW + round(at_ms * 1e6)
+        return listener.joints(names, [position] * 7, [], stamp_ns=stamp, now_ns=stamp)
+
+    def speed() -> float:
+        newest = listener.fetch(NOW + 10 * SECOND)[-1].joints
+        assert newest is not None
+        return float(newest.velocities[0])
+
+    def move() -> None:
+        assert say(0.0, 0.0) == say(0.01, 10.0) == ""
+        assert speed() == pytest.approx(1.0 - np.exp(-0.5))
+
+    move()
+    assert say(0.5, 10.0) == Reason.BACKWARDS.value
+    assert say(0.02, 20.0) == ""
+    assert speed() == pytest.approx(1.0 - np.exp(-1.0)), "the refused message was not taken into account"
+    assert say(0.03, 200.0) == ""
+    assert speed() == 0.0, "a pause of 180 ms"
+    assert say(3.0, 210.0) == ""
+    assert speed() == 0.0, "297 rad/s"
+    listener.forget()
+    move()
 
 
 def test_what_nobody_fetches_does_not_pile_up(listener: CellListener):

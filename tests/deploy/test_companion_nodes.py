@@ -132,6 +132,23 @@ def test_the_recorder_keeps_every_message_and_event(world: Any, deployment: Path
     assert events == ["start", "success"]
 
 
+def test_a_recording_without_marks_is_one_episode(world: Any, still_checkpoint: Path, tmp_path: Path):
+    """The map beside the bag cuts by marks while it is recorded; at the end it does not, if there were none."""
+    import yaml
+    from rclpy.parameter import Parameter
+
+    from robot_deploy.nodes.recorder_node import RecorderNode
+
+    values = {"deployment": "demo", "checkpoint": str(still_checkpoint), "folder": str(tmp_path)}
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    recorder = RecorderNode(context=world.node.context, parameter_overrides=overrides)
+    (file,) = tmp_path.glob("*/map.yaml")
+    assert yaml.safe_load(file.read_text())["episodes"]["per"] == "marker"
+    recorder.close()
+    recorder.destroy_node()
+    assert "episodes" not in yaml.safe_load(file.read_text())
+
+
 def test_a_recorder_without_anything_to_do_says_so(ros_domain: dict[str, str]):
     """One line and status 2, before any folder is made."""
     done = subprocess.run(

@@ -19,13 +19,17 @@ import yaml
 pytest.importorskip("mcap", reason="the extra 'ros' is not installed")
 
 from robot_datasets.convert import convert
+from robot_datasets.errors import DatasetError
 from robot_datasets.features import ACTION, IMAGE_PREFIX, STATE, Feature
 from robot_datasets.image_codec import decode_frame, encode_frame
 from robot_datasets.importers.rosbag2_bag import Bag, find_bags
 from robot_datasets.importers.rosbag2_messages import known_types
+from robot_datasets.kinematics import PANDA
 from robot_datasets.mapping import ConfigError, from_mapping
+from robot_datasets.resampling import resample, step_times_ns
 from robot_datasets.store import EpisodeStore
 from robot_deploy.deployment import DeploymentConfig
+from robot_deploy.motion.workspace import SerialTool
 from robot_deploy.observation.rings import SampleRing
 from robot_deploy.observation.window import Window, WindowBuilder
 from robot_deploy.recording import contract
@@ -414,17 +418,74 @@ def test_episodes_are_cut_by_their_events(tmp_path: Path):
     assert [int(n) for n in np.diff(store.episode_ends, prepend=0)] == pytest.approx([29, 44], abs=2)
 
 
-def test_a_computed_feature_cannot_be_mapped():
-    """What no topic holds is refused with what to do."""
+def test_where_the_tool_is_is_computed_again_to_the_bit(tmp_path: Path):
+    """A source that no topic holds: the converter makes of the recorded joints what the node made of them."""
+    joints = [f"panda_joint{i}" for i in range(1, 8)]
+    streams = {
+        "joints": {"kind": "state", "names": joints, "topic": "/joint_states"},
+        "hand": {
+            "kind": "state", "names": ["x", "y", "z"],
+            "kinematics": {"joints": "joints", "arm": "panda", "tool": [0.0, 0.0, 0.097]},
+        },
+    }  # fmt: skip
+    config = deployment(streams=streams, features={STATE: [{"source": "hand"}]}, action_joints={})
+    spec = PolicySpec(
+        observation={STATE: Feature(dtype="float32", shape=(3,), names=("a", "b", "c"), units=("m",))},
+        action=Feature(dtype="float32", shape=(7,), names=tuple(joints)), n_obs_steps=1, horizon=4,
+        n_action_steps=1, fps=10.0,
+    )  # fmt: skip
+    bag = BagWriter(tmp_path / "take", about={})
+    for topic, kind in contract.recorded_topics(config, contract.RecordingConfig()).items():
+        bag.add_topic(topic, kind)
+    random, tool = np.random.default_rng(3), SerialTool(PANDA, (0.0, 0.0, 0.097))
+    ring = SampleRing(config.streams["hand"])
+    for number in range(200):
+        stamp, values = EPOCH + number * 10_000_000, random.uniform(-1.0, 1.0, 7)
+        bag.write("/joint_states", joint_state(stamp, tuple(joints), values), log_ns=stamp)
+        ring.add(tool.position(values[None])[0], stamp_ns=stamp, now_ns=stamp, names=("x", "y", "z"))
+    bag.close()
+    mapping = contract.topic_map(config, spec, by_episode=False)
+    contract.write_map(tmp_path / "take" / "map.yaml", mapping)
+    convert(tmp_path / "take", tmp_path / "out.zarr", format="rosbag2")
+    store = EpisodeStore.open(tmp_path / "out.zarr")
+    assert store.features[STATE].names == ("a", "b", "c")
+    times, points = ring.samples()
+    clock = times[0] + step_times_ns(np.arange(store.n_steps), 10.0)
+    expected = resample(times, np.stack(points), clock, policy="linear", max_age=0.05)[0]  # type: ignore[arg-type]
+    np.testing.assert_array_equal(store.column(STATE), expected.astype(np.float32))
+
+
+def test_a_part_of_a_computed_feature_cannot_be_mapped():
+    """All of its components or none: the refusal names the feature."""
     computed = {"joints": "joints", "arm": "panda"}
     streams = {
         "joints": {"kind": "state", "names": list(NAMES), "topic": "/joint_states"},
         "hand": {"kind": "state", "names": ["x", "y", "z"], "kinematics": computed},
     }
-    config = deployment(streams=streams, features={STATE: [{"source": "hand"}]}, action_joints={})
+    features = {STATE: [{"source": "hand", "names": ["z"]}]}
+    config = deployment(streams=streams, features=features, action_joints={})
     spec = PolicySpec(
-        observation={STATE: Feature(dtype="float32", shape=(3,))}, action=SPEC.action, n_obs_steps=1,
+        observation={STATE: Feature(dtype="float32", shape=(1,))}, action=SPEC.action, n_obs_steps=1,
         horizon=4, n_action_steps=1, fps=10,
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="record the joints"):
+    with pytest.raises(ConfigError, match="take all components"):
         contract.topic_map(config, spec)
+
+
+def test_bags_of_different_maps_are_not_mixed(tmp_path: Path):
+    """Without a map that is given, all bags of a folder must have brought the same."""
+    for name in ("one", "two"):
+        recorded(tmp_path / "bags" / name)
+        contract.write_map(
+            tmp_path / "bags" / name / "map.yaml", contract.topic_map(deployment(), SPEC, by_episode=False)
+        )
+    out = tmp_path / "out.zarr"
+    convert(tmp_path / "bags", out, format="rosbag2")
+    assert len(EpisodeStore.open(out).episode_ends) == 2
+    other = contract.topic_map(deployment(instruction="another task"), SPEC, by_episode=False)
+    contract.write_map(tmp_path / "bags" / "two" / "map.yaml", other)
+    with pytest.raises(DatasetError, match="differ; give the one"):
+        convert(tmp_path / "bags", out, format="rosbag2", overwrite=True)
+    (tmp_path / "bags" / "two" / "map.yaml").unlink()
+    with pytest.raises(DatasetError, match="is not; give one for all"):
+        convert(tmp_path / "bags", out, format="rosbag2", overwrite=True)

@@ -27,35 +27,6 @@ PATIENT = {"joint_age_ms": 5000.0, "pose_age_ms": 1200.0, "tracker_age_ms": 5000
 TRACKER = "/tracker"
 
 
-@pytest.fixture(scope="session")
-def push_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained policy for the task tabletop_push_t, which pulls the rod to places on the table."""
-    from robot_policies.checkpoint import save_policy
-    from robot_policies.policies import build_policy
-    from robot_policies.spec import PolicySpec
-    from robot_sim.twin.cell import load_cell
-    from robot_sim.twin.scene import cell_task
-
-    task = cell_task(load_cell("tabletop_push_t")).spec
-    config = {
-        "policy": {
-            "type": "regression",
-            "network": {"type": "mlp", "width": 16, "n_blocks": 1, "expansion": 1, "step_embed_dim": 8},
-        }
-    }
-    spec = PolicySpec(
-        observation=dict(task.observation), action=task.action, n_obs_steps=2, horizon=8, n_action_steps=4, fps=task.fps
-    )  # fmt: skip
-    stats = {}
-    for name, feature in {**task.observation, "action": task.action}.items():
-        ones = np.ones(feature.shape)
-        stats[name] = {"min": -0.2 * ones, "max": 0.2 * ones, "mean": 0.0 * ones, "std": 0.2 * ones}
-    folder = tmp_path_factory.mktemp("push") / "checkpoint"
-    return save_policy(
-        folder, build_policy(config["policy"], spec, stats), config=config, stats=stats, dataset_card={}
-    )
-
-
 class World:
     """A node of the test's own that plays cell and tracker, and a twin node in the same executor."""
 
@@ -81,6 +52,7 @@ class World:
         self.joints = HOME.copy()
         self.block: list[float] | None = [0.05, 0.02, 0.02, 0.0, 0.0, 0.0, 1.0]
         self.frame, self.echo, self.lives = "world", False, False
+        self.tells_speeds = True
         self._due, self.clock_ns = 0.0, time.time_ns
         self.tell_time: Callable[[], None] = lambda: None
         self._states = self.node.create_publisher(JointState, "/joint_states", EVENTS)
@@ -135,9 +107,8 @@ class World:
         from robot_deploy.nodes.stamps import from_ns
 
         positions = np.asarray(positions, dtype=float)
-        self._states.publish(
-            joint_message(names, positions, np.zeros_like(positions), from_ns(self.clock_ns()))
-        )
+        speeds = np.zeros(len(positions) if self.tells_speeds else 0)
+        self._states.publish(joint_message(names, positions, speeds, from_ns(self.clock_ns())))
 
     def say_pose(self, pose: list[float]) -> None:
         from robot_deploy.nodes.robot_messages import pose_message
@@ -207,10 +178,14 @@ def world(ros_domain: dict[str, str]) -> Iterator[World]:
 
 
 def test_the_twin_mirrors_its_cell(world: World):
-    """The twin's arm goes where the measured one goes, a block that is moved is found, and nothing leads."""
+    """The twin's arm goes where the measured one goes, a block that is moved is found, and nothing leads.
+
+    The last way is told by a driver that knows no velocities.
+    """
     world.begin()
     world.until(lambda: world.said("/twin/in_step"))
-    for shift in (0.0, 0.1):
+    for shift in (0.0, 0.1, 0.2):
+        world.tells_speeds = shift < 0.2
         world.joints = HOME + shift
         world.until(
             lambda: "/twin/mirror" in world.last and np.abs(mirrored(world) - world.joints).max() < 0.01
@@ -221,6 +196,7 @@ def test_the_twin_mirrors_its_cell(world: World):
     world.until(lambda: np.abs(world.place() - [0.0, -0.05]).max() < 0.006)
     assert world.last["/twin/objects/block/pose"].header.frame_id == "world"
     assert "/twin/joint_states" not in world.last
+    world.until(lambda: "joint states without velocities" in world.diagnosed("twin")[1])
     refused = world.call("/twin/start")
     assert not refused.success
     assert "checkpoint" in refused.message

@@ -32,6 +32,8 @@ _SHOWN_TOPICS = 12
 _PROBE_DEPTH = 4
 _PROBE_FOLDERS = 500
 _END_OF_TIME = 1 << 63
+MAP = "map.yaml"
+"""The map in a bag's folder."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,16 @@ class Rosbag2(Importer):
 
     name = "rosbag2"
     version = 1
-    summary = "ROS 2 bags, mcap or sqlite3: a bag's folder, a file, or a folder of bags; needs --option map=FILE.yaml"
+    summary = (
+        "ROS 2 bags, mcap or sqlite3: a bag's folder, a file, or a folder of bags; "
+        "needs --option map=FILE.yaml, or a map.yaml in each bag's folder"
+    )
     options = (
-        Option("map", "", "YAML file: which topics become which features, on which clock"),
+        Option(
+            "map",
+            "",
+            f"YAML file: which topics become which features, on which clock; empty takes the bags' own {MAP}",
+        ),
         Option(
             "incomplete",
             "set_aside",
@@ -85,9 +94,7 @@ class Rosbag2(Importer):
         bags = find_bags(path)
         if not bags:
             raise DatasetError(f"{path} holds no {METADATA}, .mcap or .db3 file; check the path")
-        if not options["map"]:
-            raise DatasetError(_what_to_map(bags))
-        mapping, recorded = read_map(Path(options["map"]))
+        mapping, recorded = read_map(Path(options["map"]) if options["map"] else _map_beside(bags))
         refs: list[EpisodeRef] = []
         rejected: list[Rejected] = []
         warnings: list[str] = []
@@ -249,6 +256,26 @@ def _described(bag: Bag, types: MessageTypes, part: MapPart) -> Part:
         return part.as_part(len(part.joints), part.joints)
     values, found = numbers(types.decode(_first(bag, part.topic)), part.field, part.topic)
     return part.as_part(len(values), found)
+
+
+def _map_beside(bags: Sequence[BagFiles]) -> Path:
+    """Return the map that a recorder left in the bags' folders, where all of them have the same."""
+    found = {file.parent / MAP for bag in bags for file in bag.files[:1]}
+    there = sorted(path for path in found if path.is_file())
+    if not there:
+        raise DatasetError(_what_to_map(bags))
+    missing = sorted(found - set(there))
+    if missing:
+        raise DatasetError(
+            f"{there[0]} is there, {missing[0]} is not; give one for all with --option map={there[0]}"
+        )
+    texts = [path.read_bytes() for path in there]
+    other = next((path for path, text in zip(there, texts, strict=True) if text != texts[0]), None)
+    if other is not None:
+        raise DatasetError(
+            f"{there[0]} and {other} differ; give the one that is meant with --option map=FILE.yaml"
+        )
+    return there[0]
 
 
 def _what_to_map(bags: Sequence[BagFiles]) -> str:

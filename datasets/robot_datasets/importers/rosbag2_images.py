@@ -26,6 +26,9 @@ _COLOUR = {
 }
 """Encoding -> which channels of a pixel are red, green and blue; OpenCV's 8UC3 is BGR by convention."""
 
+COLOUR_ENCODINGS = tuple(_COLOUR)
+"""Raw encodings that are read as colour."""
+
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "8UC3": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "8UC1": 1}
 _DEPTH = {"16UC1": np.dtype(np.uint16), "mono16": np.dtype(np.uint16), "32FC1": np.dtype(np.float32)}
 _COMPRESSED_DEPTH = "compressedDepth"
@@ -49,7 +52,7 @@ def frame_of(message: Any, kind: str, topic: str, *, depth: bool, encoding: str)
     try:
         if kind == COMPRESSED_TYPE:
             return _compressed(message, topic, depth)
-        pixels = _depth_pixels(message, topic) if depth else _colour_pixels(message, topic)
+        pixels = _depth_pixels(message, topic) if depth else colour_pixels(message, topic)
         return encode_frame(pixels, "png" if depth else encoding)
     except EpisodeError:
         raise
@@ -86,7 +89,16 @@ def _compressed(message: Any, topic: str, depth: bool) -> bytes:
     return data
 
 
-def _colour_pixels(message: Any, topic: str) -> np.ndarray:
+def colour_pixels(message: Any, topic: str) -> np.ndarray:
+    """Return the pixels of a raw colour or grey image as (H, W, 3) uint8 RGB.
+
+    Args:
+        message: Of `RAW_TYPE`.
+        topic: For errors.
+
+    Raises:
+        EpisodeError: It is no 8-bit colour or grey, or truncated.
+    """
     order = _COLOUR.get(message.encoding)
     if order is None:
         raise BagError(f"{topic}: raw images of encoding '{message.encoding}'; expected {', '.join(_COLOUR)}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, DEPTH_PREFIX, DTYPES, IMAGE_PREFIX, Feature, is_image
+from robot_datasets.kinematics import ARMS
 from robot_datasets.mapping import ConfigError, from_mapping
 from robot_datasets.resampling import LATEST_BEFORE, POLICIES, SELECTING, SLERP
 from robot_datasets.schemas.reading import full_part, read_yaml
@@ -21,6 +22,19 @@ from robot_datasets.schemas.schema import FeatureSource, Part
 
 TIMES = ("header", "log")
 PER_BAG, BY_MARKER, BY_RANGE = "bag", "marker", "range"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapKinematics:
+    """Makes of an arm's joint angles where a point of its tool is: x, y, z in the base frame [m].
+
+    Attributes:
+        arm: Arm of `robot_datasets.kinematics`.
+        tool: The point in the frame of the flange [m].
+    """
+
+    arm: str
+    tool: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +53,7 @@ class MapPart:
         max_age: Largest age of a sample [s].
         time: ``"header"`` or ``"log"``; empty = the map's.
         latency: How long after the event the sensor stamps it [s]; subtracted from every time.
+        kinematics: Take the tool's place that `joints` lead to, message by message, instead of the joints.
     """
 
     topic: str
@@ -52,9 +67,18 @@ class MapPart:
     max_age: float = 0.1
     time: str = ""
     latency: float = 0.0
+    kinematics: MapKinematics | None = None
 
     def as_part(self, size: int, found: tuple[str, ...]) -> Part:
         """Describe the components, of which a message has `size`, called `found` in it."""
+        if self.kinematics is not None:
+            size, found = 3, ("x", "y", "z")
+            return Part(
+                source=self.topic,
+                columns=(0, size),
+                names=self.names or found,
+                units=self.units or ("m",) * 3,
+            )
         columns = self.columns or (0, size)
         names = self.names or self.joints or found[columns[0] : columns[1]]
         return Part(source=self.topic, columns=columns, names=names, units=self.units, gripper=self.gripper)
@@ -328,10 +352,24 @@ def _check_feature(feature: MapFeature, where: str) -> None:
         if part.joints and part.columns:
             raise DatasetError(f"{place}: joints already choose the numbers; leave columns out")
         size = len(part.joints) or (part.columns[1] - part.columns[0] if part.columns else 0)
+        if part.kinematics is not None:
+            _check_kinematics(part.kinematics, len(part.joints), place)
+            size = 3
         if size and part.names and len(part.names) != size:
             raise DatasetError(f"{place}.names: {len(part.names)} names for {size} numbers")
         if part.policy == SLERP and size not in (0, 4):
             raise DatasetError(f"{place}.policy: slerp takes the 4 numbers of a quaternion, not {size}")
+
+
+def _check_kinematics(kinematics: MapKinematics, joints: int, where: str) -> None:
+    if kinematics.arm not in ARMS:
+        raise DatasetError(f"{where}.kinematics.arm: {unknown_name('arm', kinematics.arm, ARMS)}")
+    wanted = len(ARMS[kinematics.arm].links)
+    if joints != wanted or len(kinematics.tool) != 3:
+        raise DatasetError(
+            f"{where}.kinematics: {joints} joints and a tool of {len(kinematics.tool)} numbers; expected the "
+            f"{wanted} joints of '{kinematics.arm}', and x, y, z"
+        )
 
 
 def _check_stream(policy: str, max_age: float, time: str, latency: float, where: str) -> None:

@@ -19,6 +19,7 @@ from robot_datasets.importers.rosbag2_images import frame_of
 from robot_datasets.importers.rosbag2_map import BagMap, MapCamera, MapPart
 from robot_datasets.importers.rosbag2_messages import MessageTypes, by_joint, numbers, text
 from robot_datasets.importers.rosbag2_storage import BagError, RawMessage
+from robot_datasets.kinematics import get_arm
 from robot_datasets.resampling import (
     NEAREST,
     SELECTING,
@@ -330,7 +331,10 @@ def _side_by_side(columns: Sequence[np.ndarray], dtype: str) -> np.ndarray:
 
 def _part_values(message: object, part: MapPart) -> np.ndarray:
     if part.joints:
-        return by_joint(message, part.field, part.joints, part.topic)
+        values = by_joint(message, part.field, part.joints, part.topic)
+        if part.kinematics is None:
+            return values
+        return np.array(get_arm(part.kinematics.arm).tool_point(values.tolist(), part.kinematics.tool))
     values, _ = numbers(message, part.field, part.topic)
     if not part.columns:
         return values

@@ -34,6 +34,7 @@ class DemoConfig:
             threads; 0 for none.
         cameras: Rendered and published as well.
         logs: Folder of the nodes' logs and the trace.
+        recordings: A recorder puts a bag of all episodes into this folder; None for no recorder.
     """
 
     checkpoint: str
@@ -44,6 +45,7 @@ class DemoConfig:
     realtime_priority: int = 0
     cameras: tuple[str, ...] = ()
     logs: Path = Path("runs/deploy_demo/logs")
+    recordings: Path | None = None
 
 
 @dataclass
@@ -98,6 +100,16 @@ def run_demo(config: DemoConfig, *, progress: Callable[[int, bool, float], None]
                 "trace": str((config.logs / "policy_trace.jsonl").absolute()),
             },
         )
+        if config.recordings is not None:
+            graph.start(
+                "recorder",
+                "robot_deploy.nodes.recorder_node",
+                {
+                    "deployment": config.deployment,
+                    "checkpoint": str(Path(config.checkpoint).absolute()),
+                    "folder": str(config.recordings.absolute()),
+                },
+            )
         return _episodes(config, graph, progress)
 
 
@@ -124,6 +136,7 @@ def _episodes(
             client.set_parameter("/fake_arm", "seed", seed)
             client.trigger("/fake_arm/reset")
             client.wait(SETTLE_S)
+            _mark(client, config, "start")
             if active:
                 client.trigger("/policy/start")
             elif not client.change("/policy", "activate"):
@@ -134,6 +147,7 @@ def _episodes(
                 client.wait(0.02)
             result.seconds[seed] = time.monotonic() - began
             result.lifted[seed] = bool(client.last["/fake_arm/success"].data)
+            _mark(client, config, "success" if result.lifted[seed] else "failure")
             _finish(client, result, seed)
             graph.require_alive()
             if progress is not None:
@@ -143,6 +157,12 @@ def _episodes(
         for status in client.last["/diagnostics"].status if "/diagnostics" in client.last else []:
             result.times |= {value.key: value.value for value in status.values}
     return result
+
+
+def _mark(client: Any, config: DemoConfig, outcome: str) -> None:
+    """Tell the recorder, if there is one, that an episode begins or how it ended."""
+    if config.recordings is not None:
+        client.trigger(f"/recorder/episode_{outcome}")
 
 
 def _arm_speaks(client: Any, graph: Graph) -> bool:

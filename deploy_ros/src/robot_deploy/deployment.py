@@ -22,7 +22,7 @@ from robot_deploy.runtime_config import Mode, RuntimeConfig
 from robot_deploy.urdf import read_urdf
 
 PRESETS = Path(__file__).parent / "presets" / "deployments"
-_FROM_HERE = ("mode", "features", "feedback", "sources", "command")
+_FROM_HERE = ("mode", "features", "feedback", "sources", "command", "waits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,14 @@ class KinematicsConfig:
 class StreamConfig(SourceConfig):
     """A source and the topic it comes from.
 
-    The message is given by the kind: ``state`` JointState, ``pose`` PoseStamped, ``image`` CompressedImage.
+    The message is given by the kind: ``state`` JointState, ``pose`` PoseStamped, ``image`` CompressedImage or, with
+    ``transport: raw``, Image.
 
     Attributes:
         topic: Where it comes from; empty for one that is computed.
         value: Which numbers of a JointState are taken.
         kinematics: For a computed one: the source becomes x, y, z of a tool in the frame of the arm's base [m].
+        transport: Images: ``compressed`` (JPEG or PNG), or ``raw`` (8 bits: rgb8, bgr8, rgba8, bgra8, mono8).
         resize: Images: scale to the policy's size, keeping proportions; otherwise another size is an error.
         max_bytes: Images: larger messages are refused [bytes].
     """
@@ -57,6 +59,7 @@ class StreamConfig(SourceConfig):
     topic: str = ""
     value: Literal["position", "velocity", "effort"] = "position"
     kinematics: KinematicsConfig | None = None
+    transport: Literal["compressed", "raw"] = "compressed"
     resize: bool = False
     max_bytes: int = 4 * 1024 * 1024
 
@@ -66,6 +69,8 @@ class StreamConfig(SourceConfig):
             raise ConfigError("a source needs either a topic or kinematics")
         if self.kinematics is not None and (self.kind != "state" or len(self.names) != 3):
             raise ConfigError("a source with kinematics is of kind 'state' with three names: x, y and z")
+        if self.transport == "raw" and self.kind != "image":
+            raise ConfigError(f"transport: only an image can be raw, this is a {self.kind}")
         if not 1024 <= self.max_bytes <= 64 * 1024 * 1024:
             raise ConfigError(f"max_bytes {self.max_bytes}; expected 1 KiB to 64 MiB")
 
@@ -184,12 +189,17 @@ class DeploymentConfig:
         kinds = {entry.resolve().kind for entry in self.targets}
         if "servo_twist" in kinds and len(self.targets) > 1:
             raise ConfigError("targets: servo_twist commands the hand's velocity and stands alone")
+        if "servo_twist" in kinds and not all(entry.frame for entry in self.targets):
+            raise ConfigError(
+                "targets: servo_twist needs 'frame', the frame of reference of the policy's velocities, e.g. the base"
+            )
         values = dict(self.runtime) | {
             "sources": dict(self.streams),
             "features": dict(self.features),
             "feedback": self.feedback,
             "mode": self.mode,
             "command": "velocity" if "servo_twist" in kinds else "position",
+            "waits": "joint_trajectory" not in kinds,
         }
         return from_mapping(RuntimeConfig, values, where="runtime")
 

@@ -100,13 +100,16 @@ class Runtime:
             acceleration_share=config.acceleration_share,
             jerk_share=config.jerk_share,
         )
-        self._plan = CommittedPlan(self.safety, period_ns=self._period_ns, lead=config.lead)
+        self._plan = CommittedPlan(
+            self.safety, period_ns=self._period_ns, lead=config.lead, waits=config.waits
+        )
         self._stream = build_stream(config, self._executor, limits, order=action_order, step_ns=step_ns)
         self._dogs = Watchdogs(config.watchdogs, period_ns=self._period_ns)
         self.machine = StateMachine()
         self.machine.send(Event.CONFIGURE)
         self.late_chunks = 0
         self._started, self._cut, self._anchor, self._ticket = False, False, False, 0
+        self._told_rest = True  # whether what was last sent is where the motion rests
         self._track = TrackedJoints(len(limits), config.watchdogs.feedback_age_ms)
         self._leave_policy()
 
@@ -179,8 +182,9 @@ class Runtime:
         return state
 
     def problems(self, clock_ns: int) -> list[Problem]:
-        """What is wrong with the observations, in any state."""
-        return self._builder.problems(clock_ns)
+        """What is in the way of a window now, in any state; also that its oldest step is not covered by samples yet."""
+        window = self._builder.build(clock_ns)
+        return window if isinstance(window, list) else []
 
     @property
     def measured(self) -> np.ndarray | None:
@@ -231,7 +235,7 @@ class Runtime:
         self._extend(measured, now_ns, brake=bool(problems))
         request = self._ask(now_ns, clock_ns) if not problems else None
         problems = problems or self._unbuilt
-        if self.machine.state is State.STOPPING and self._plan.at_rest:
+        if self.machine.state is State.STOPPING and self._plan.at_rest and self._told_rest:
             self.machine.send(Event.AT_REST)
             self._started = False
         return self._result(measured, tuple(problems), request)
@@ -243,9 +247,15 @@ class Runtime:
     ) -> Tick:
         state = self.machine.state
         trajectory = self._plan.trajectory() if self._started else None
+        # A receiver that gets one point at a time must get the last one, too, even if a late tick is past it.
         moves = trajectory is not None and (
-            not self._plan.at_rest or state is State.AUTONOMOUS or state in HUMAN_STATES
+            not self._plan.at_rest
+            or not self._told_rest
+            or state is State.AUTONOMOUS
+            or state in HUMAN_STATES
         )
+        if moves:
+            self._told_rest = self._plan.at_rest
         known = measured is not None and self._started
         deviation = float(np.max(np.abs(self._plan.commanded - measured))) if known else float("nan")
         return Tick(
@@ -274,7 +284,7 @@ class Runtime:
         except LimitsError as error:
             self._fault(f"start: {error}")
             return False
-        self._started, self._origin_ns, self._last_ns = True, now_ns, now_ns
+        self._started, self._origin_ns, self._last_ns, self._told_rest = True, now_ns, now_ns, True
         self._stream.pause()
         return True
 

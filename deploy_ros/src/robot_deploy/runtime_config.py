@@ -41,6 +41,8 @@ class RuntimeConfig:
         executor: ``{"type": ...}`` of `robot_policies.execution`; None is receding horizon.
         rules: The safety filter's.
         watchdogs: Bounds of the watchdogs.
+        waits: Whether time in which nothing was sent is waited for instead of skipped: right for receivers that keep
+            the last point or velocity, wrong for those that execute trajectories.
         start_tolerance: Distance between the last command and the measured position up to which a motion goes on
             from the command [rad or m]; beyond it, from the measured position. In tracker mode, largest distance
             of the twin at the start.
@@ -57,6 +59,7 @@ class RuntimeConfig:
     command_rate: float = 100.0
     lead: int = 3
     cut_after: int = 1
+    waits: bool = False
     command: Literal["position", "velocity"] = "position"
     interpolation: Interpolation = "quintic"
     executor: Mapping[str, Any] | None = None

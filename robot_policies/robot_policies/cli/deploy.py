@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         "--realtime", type=int, default=0, metavar="P", help="SCHED_FIFO priority, 1 to 99; 0 for none"
     )
     demo.add_argument("--logs", type=Path, default=_DEMO_FOLDER / "logs", help="folder of the nodes' logs")
+    demo.add_argument(
+        "--record", type=Path, metavar="DIR", help="record all episodes there, for 'robot-policies convert'"
+    )
     add_json(demo)
     demo.set_defaults(run=_demo)
     twin = commands.add_parser(
@@ -93,6 +96,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         mode=arguments.mode,
         realtime_priority=arguments.realtime,
         logs=arguments.logs,
+        recordings=arguments.record,
     )
     result = run_demo(config, progress=tell)
     if arguments.json:

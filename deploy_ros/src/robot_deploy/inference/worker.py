@@ -21,6 +21,7 @@ from robot_datasets.errors import UserError, describe_unexpected
 from robot_datasets.features import is_image
 from robot_deploy.inference.block import ObservationBlock
 from robot_deploy.inference.messages import receive, send
+from robot_deploy.observation.raw_image import frame_pixels
 
 _PR_SET_PDEATHSIG = 1
 _WARM_UP = 5
@@ -116,7 +117,6 @@ class PolicyServer:
 
     def _frames(self, name: str) -> np.ndarray | dict[str, Any]:
         """Decode the frames of a feature to (T_o, C, H, W), or say what is wrong with them."""
-        from robot_datasets.image_codec import decode_frame
         from robot_datasets.image_fit import fit_image
 
         assert self.block is not None
@@ -128,7 +128,7 @@ class PolicyServer:
             data = row[: int(size)].tobytes()
             if seen is None or seen[0] != data:
                 try:
-                    pixels = decode_frame(data)
+                    pixels = frame_pixels(data)
                     pixels = fit_image(pixels, (height, width)) if about["resize"] and height else pixels
                 except UserError as error:
                     return {"problem": "wrong size", "source": about["source"], "detail": str(error)}

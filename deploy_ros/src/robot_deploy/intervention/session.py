@@ -44,6 +44,9 @@ BUTTONS: dict[str, dict[State, tuple[str, ...]]] = {
 }
 """Button -> state of the node -> services to call, one after the other."""
 
+SERVICES = tuple(_AFTER)
+"""Services of a policy node that are called."""
+
 
 @dataclass
 class InterventionSession:

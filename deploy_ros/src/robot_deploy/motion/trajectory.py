@@ -87,13 +87,15 @@ class Trajectory:
 class CommittedPlan:
     """The knots from now to the end of the lead, each with its verified stop."""
 
-    def __init__(self, safety: SafetyFilter, *, period_ns: int, lead: int) -> None:
+    def __init__(self, safety: SafetyFilter, *, period_ns: int, lead: int, waits: bool = False) -> None:
         """Wrap the filter of one robot.
 
         Args:
             safety: A filter of batch 1 and the same period; from now on only the plan steps it.
             period_ns: Command period [ns].
             lead: Periods computed ahead, at least 1.
+            waits: The receiver gets one point at a time and keeps the last one, so it did not move on while nothing
+                was sent: `now` takes a gap for one period, and the motion goes on where the receiver stands.
 
         Raises:
             LimitsError: `lead` is below 1, or the periods differ.
@@ -102,10 +104,10 @@ class CommittedPlan:
             raise LimitsError(
                 f"lead {lead} and period {period_ns} ns; expected at least 1, and the filter's {safety.period:g} s"
             )
-        self._safety, self._period_ns, self._lead = safety, period_ns, lead
+        self._safety, self._period_ns, self._lead, self._waits = safety, period_ns, lead, waits
         self._knots: deque[tuple[np.ndarray, ...]] = deque()
         self._index = 0  # grid index of the first knot kept
-        self._origin_ns = 0
+        self._origin_ns, self._asked_ns = 0, 0
 
     @property
     def head(self) -> int:
@@ -135,11 +137,15 @@ class CommittedPlan:
             LimitsError: The position is outside the limits or the workspace.
         """
         self._safety.reset(position)
-        self._origin_ns, self._index = now_ns, 0
+        self._origin_ns, self._asked_ns, self._index = now_ns, now_ns, 0
         self._knots = deque([self._safety.snapshot()])
 
     def now(self, now_ns: int) -> int:
         """Forget knots that are over and return the grid index of the present one."""
+        late_ns = now_ns - self._asked_ns - self._period_ns
+        if self._waits and late_ns > self._period_ns // 2:  # less is jitter
+            self._origin_ns += late_ns
+        self._asked_ns = now_ns
         present = (now_ns - self._origin_ns) // self._period_ns
         while self._index < present:
             if len(self._knots) == 1:

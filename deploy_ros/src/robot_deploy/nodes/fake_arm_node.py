@@ -1,7 +1,8 @@
 """The surrogate as a node: a simulated Panda behind the topics of ros2_control.
 
-Publishes ``/joint_states`` (100 Hz), ``/cube_pose`` in the arm's base frame, compressed images, and ``~/success``
-(latched). Listens to ``/arm_controller/joint_trajectory`` for arm and finger together; with ``controller:=split`` to
+Publishes ``/joint_states`` (100 Hz), ``/cube_pose`` in the arm's base frame, ``/camera/NAME/image_raw`` and
+``.../compressed`` while somebody listens, and ``~/success`` (latched). Listens to
+``/arm_controller/joint_trajectory`` for arm and finger together; with ``controller:=split`` to
 ``/gripper_controller/joint_trajectory`` for the finger; with ``controller:=forward`` to ``/arm_controller/commands``.
 ``~/reset`` starts the episode of the parameter ``seed``; ``~/fault``
 (String) switches one of `robot_deploy.surrogate.faults` on; ``~/audit`` says what was commanded (JSON).
@@ -20,13 +21,13 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from robot_datasets.image_codec import encode_frame
 from robot_datasets.mapping import ConfigError
+from robot_deploy.nodes.camera_topics import CameraTopics
 from robot_deploy.nodes.clock_offset import ClockOffset
 from robot_deploy.nodes.command_loop import CommandLoop
 from robot_deploy.nodes.guarded import guarded
@@ -50,6 +51,7 @@ PARAMETERS: dict[str, Any] = {
     "cameras": [""],
     "image_rate": 15.0,
     "image_size": 84,
+    "image_format": "jpeg",
     "noise": 0.0,
     "latency_ms": 0.0,
     "realtime_priority": 0,
@@ -63,6 +65,7 @@ ABOUT = {
     "cameras": "agentview, frontview, sideview, wrist; empty for none",
     "image_rate": "[Hz]",
     "image_size": "side [px]",
+    "image_format": "of compressed images: jpeg or png",
     "noise": "standard deviation of measured positions [rad or m]",
     "latency_ms": "between a measurement and its message [ms]",
     "realtime_priority": "SCHED_FIFO priority of the simulation; 0 for none",
@@ -76,6 +79,11 @@ RANGES = {
     "latency_ms": (0.0, 200.0),
     "realtime_priority": (0, 99),
 }
+
+
+_LATCHED_S = (
+    0.015  # a position stands for a command period of 100 Hz, and half of one more where ticks are late
+)
 
 
 class FakeArmNode(Node):
@@ -92,7 +100,10 @@ class FakeArmNode(Node):
         cameras = tuple(camera for camera in p["cameras"] if camera)
         self._controllers = self._make_controllers(p["controller"])
         robot = load_robot(p["robot"])
-        audit = CommandAudit(replace(robot, position_margin=0.0).limits())
+        audit = CommandAudit(
+            replace(robot, position_margin=0.0).limits(),
+            hold_s=_LATCHED_S if p["controller"] == "forward" else 0.0,
+        )
         self._arm = SurrogateArm(self._controllers, audit, cameras=cameras, size=p["image_size"])
         self._offset_ns = ClockOffset(self._clock_ns)
         self._lock, self._faults = threading.Lock(), SensorFaults()
@@ -100,11 +111,9 @@ class FakeArmNode(Node):
         self._poses = self.create_publisher(PoseStamped, "/cube_pose", EVENTS)
         self._success = self.create_publisher(Bool, "~/success", LATCHED)
         self._audit_out = self.create_publisher(String, "~/audit", EVENTS)
-        self._images = {
-            camera: self.create_publisher(CompressedImage, f"/camera/{camera}/image_raw/compressed", EVENTS)
-            for camera in cameras
-        }
-        self._black = encode_frame(np.zeros((p["image_size"], p["image_size"], 3), dtype=np.uint8), "jpeg")
+        self._cameras = CameraTopics(
+            self, cameras, encoding=p["image_format"], size=p["image_size"], faults=self._faults
+        )
         self._subscribe()
         self._pose_every = max(1, round(p["state_rate"] / p["pose_rate"]))
         self._ticks, self._told_success, self._pending = 0, False, []
@@ -186,17 +195,12 @@ class FakeArmNode(Node):
             publisher.publish(self._pending.pop(0)[1])
 
     def _show(self) -> None:
-        for camera, publisher in self._images.items():
+        for camera in self._cameras.names:
+            if not self._cameras.watched(camera):
+                continue
             with self._lock:
                 pixels, stamp_ns = self._arm.image(camera), self._clock_ns()
-            data = self._faults.image(encode_frame(pixels, "jpeg"), self._black)
-            if data is None:
-                continue
-            message = CompressedImage(format="jpeg")
-            message.header.frame_id = camera
-            message.header.stamp = self._faults.image_stamp(from_ns(stamp_ns))
-            message.data = data
-            publisher.publish(message)
+            self._cameras.publish(camera, pixels, stamp_ns)
 
     def _reset(self, request: Any, response: Any) -> Any:
         del request

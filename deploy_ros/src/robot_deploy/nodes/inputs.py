@@ -11,8 +11,9 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
+from robot_datasets.errors import DatasetError
 from robot_datasets.kinematics import get_arm
 from robot_datasets.mapping import ConfigError
 from robot_deploy.deployment import StreamConfig
@@ -20,6 +21,7 @@ from robot_deploy.motion.workspace import SerialTool
 from robot_deploy.nodes.guarded import guarded
 from robot_deploy.nodes.qos import SENSOR
 from robot_deploy.nodes.stamps import to_ns
+from robot_deploy.observation.raw_image import pack_raw
 from robot_deploy.observation.rings import Reason
 
 Take = Callable[..., Reason | None]
@@ -68,12 +70,13 @@ class Inputs:
             "state": (JointState, self._joints),
             "pose": (PoseStamped, self._pose),
             "image": (CompressedImage, self._image),
+            "raw image": (Image, self._raw_image),
         }
         self._subscriptions: list[Any] = []
         for name, stream in streams.items():
             if not stream.topic:
                 continue
-            message, callback = kinds[stream.kind]
+            message, callback = kinds["raw image" if stream.transport == "raw" else stream.kind]
             self._subscriptions.append(
                 node.create_subscription(
                     message,
@@ -137,6 +140,18 @@ class Inputs:
             self.refused[(name, Reason.WRONG_SIZE.value)] += 1
             return
         self._offer(name, message.data.tobytes(), to_ns(message.header.stamp))
+
+    def _raw_image(self, name: str, stream: StreamConfig, message: Image) -> None:
+        try:
+            frame = pack_raw(message)
+        except DatasetError as error:
+            self._node.get_logger().warning(f"stream '{name}': {error}", throttle_duration_sec=5.0)
+            frame = b""
+        if not message.data or not 0 < len(frame) <= stream.max_bytes:
+            self.received[name] += 1
+            self.refused[(name, Reason.WRONG_SIZE.value)] += 1
+            return
+        self._offer(name, frame, to_ns(message.header.stamp))
 
 
 def _bound(callback: Callable[..., None], name: str, stream: StreamConfig) -> Callable[[Any], None]:

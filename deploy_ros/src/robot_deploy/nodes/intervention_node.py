@@ -24,7 +24,7 @@ from robot_datasets.errors import UserError, unknown_name
 from robot_datasets.mapping import ConfigError
 from robot_deploy.deployment import load_deployment
 from robot_deploy.intervention.handover import HandoverConfig, LeaderHandover
-from robot_deploy.intervention.session import BUTTONS, InterventionSession
+from robot_deploy.intervention.session import BUTTONS, SERVICES, InterventionSession
 from robot_deploy.motion.limits import LimitsError, in_order_of
 from robot_deploy.nodes.guarded import guarded
 from robot_deploy.nodes.parameters import declare_parameters
@@ -93,7 +93,7 @@ class InterventionNode(Node):
         )
         self._session = InterventionSession(timeout_ms=p["timeout_ms"])
         self._told, self._arm, self._pressed = "", None, ()
-        self._policy = PolicyLink(self, p["policy"], self._failed)
+        self._policy = PolicyLink(self, p["policy"], self._failed, services=SERVICES)
         track = config.track.replace("~", p["policy"], 1) if config.track.startswith("~") else config.track
         self._track = self.create_publisher(JointState, track, SENSOR)
         self._status = self.create_publisher(String, "~/status", LATCHED)

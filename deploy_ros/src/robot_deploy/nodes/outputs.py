@@ -1,8 +1,9 @@
 """From trajectories to the messages of controllers.
 
 `joint_trajectory_controller` gets the whole motion, stop included: positions and velocities, which it joins by
-the very cubics that were verified, on the time grid of the plan. A `forward_command_controller` gets the next
-position, MoveIt Servo the next velocity of the hand.
+the very cubics that were verified, on the time grid of the plan. A `forward_command_controller` gets the position
+one period from now, MoveIt Servo the velocity of the hand then: of the motion between the knots, not of the next knot,
+because ticks jitter, and taking whole knots would send one twice and leave the following one out.
 """
 
 from __future__ import annotations
@@ -93,10 +94,11 @@ class Outputs:
             if kind == "joint_trajectory":
                 publisher.publish(trajectory_message(part, begin_ns))
             elif kind == "forward_position":
-                following = part.positions[min(1, len(part) - 1)]
-                publisher.publish(Float64MultiArray(data=following.tolist()))
+                position, _, _ = part.at(now_ns + part.period_ns)
+                publisher.publish(Float64MultiArray(data=position.tolist()))
             else:
-                publisher.publish(_twist(part.velocities[min(1, len(part) - 1)], clock_ns, frame))
+                _, velocity, _ = part.at(now_ns + part.period_ns)
+                publisher.publish(_twist(velocity, clock_ns, frame))
 
 
 def _example(kind: str) -> Any:

@@ -24,6 +24,7 @@ from sensor_msgs.msg import TimeReference
 from std_srvs.srv import Trigger
 
 from robot_datasets.errors import UserError
+from robot_datasets.importers.rosbag2 import MAP
 from robot_datasets.mapping import ConfigError
 from robot_deploy.deployment import DeploymentConfig, load_deployment
 from robot_deploy.nodes.guarded import guarded
@@ -109,6 +110,7 @@ class RecorderNode(Node):
     def close(self) -> None:
         """Write what waits and finish the bag."""
         status = self.recorder.close()
+        self._map(by_episode=status.written.get(contract.EPISODE_TOPIC, 0) > 0)
         total, dropped = sum(status.written.values()), sum(status.dropped.values()) + sum(self.lost.values())
         text = f"{self.bag.folder}: {total} messages, {status.bytes / 1e6:.1f} MB, {dropped} lost; {status.state.value}"
         if dropped or status.state is not RecorderState.CLOSED:
@@ -138,12 +140,22 @@ class RecorderNode(Node):
         )
         for topic, kind in topics.items():
             bag.add_topic(topic, kind)
-        if deployment is not None and spec is not None:
-            try:
-                contract.write_map(place / "map.yaml", contract.topic_map(deployment, spec))
-            except UserError as error:
-                self.get_logger().warning(f"no map.yaml: {error}")
+        self._mapped = (place, deployment, spec)
+        self._map(by_episode=True)
         return bag
+
+    def _map(self, *, by_episode: bool) -> None:
+        """Write the map for the conversion; at the end again, as one episode if nobody marked any."""
+        place, deployment, spec = self._mapped
+        if deployment is None or spec is None:
+            if by_episode:
+                self.get_logger().warning("no map.yaml: it needs a deployment and the checkpoint of a policy")
+            return
+        try:
+            mapping = contract.topic_map(deployment, spec, by_episode=by_episode)
+            contract.write_map(place / MAP, mapping)
+        except (UserError, OSError, KeyError) as error:
+            self.get_logger().warning(f"no {MAP}: {error}")
 
     def _subscribe(self, topic: str) -> None:
         """Take what is offered: reliable and latched if all publishers are, so that no more is missed than must be."""

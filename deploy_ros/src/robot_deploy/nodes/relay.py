@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from rclpy.node import Node
@@ -21,23 +21,27 @@ class PolicyLink:
         state: What it last said; None before that.
     """
 
-    def __init__(self, node: Node, policy: str, on_error: Callable[[str], None]) -> None:
+    def __init__(
+        self, node: Node, policy: str, on_error: Callable[[str], None], *, services: Collection[str] = ()
+    ) -> None:
         """Listen and prepare the calls.
 
         Args:
             node: The node that looks.
             policy: Name of the policy node, e.g. ``/policy``.
             on_error: Told what a callback raised.
+            services: What may be called: a service is found some time after it is looked for, so the first call
+                would come too early if that began with it.
         """
         self._node, self._policy, self._on_error = node, policy, on_error
         self.state: State | None = None
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[str, Any] = {
+            service: node.create_client(Trigger, f"{policy}/{service}") for service in services
+        }
         node.create_subscription(String, f"{policy}/state", guarded(node, self._hear, on_error), LATCHED)
 
     def call(self, service: str, done: Callable[[bool, str], None]) -> None:
-        """Call a service of the policy node; `done` gets success and message, also if there is no such service."""
-        if service not in self._clients:
-            self._clients[service] = self._node.create_client(Trigger, f"{self._policy}/{service}")
+        """Call one of the services of the policy node; `done` gets success and message, also if it is not there."""
         client = self._clients[service]
         if not client.service_is_ready():
             done(False, f"{self._policy}/{service} is not there; is the policy node running?")

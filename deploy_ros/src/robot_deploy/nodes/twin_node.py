@@ -62,7 +62,7 @@ ABOUT = {
     "cell": "a cell that comes along, or a YAML file; see robot_sim.twin.cell",
     "checkpoint": "checkpoint or run directory of a policy for the cell's task; empty for a twin that only mirrors",
     "threads": "of the policy's inference; 0 leaves it to torch",
-    "joint_states": "topic of the measured JointState, with velocities",
+    "joint_states": "topic of the measured JointState; without velocities they are made of the positions",
     "object_topic": "topics of the objects' PoseStamped; {object} stands for the name in the cell file",
     "frame": "frame_id of the objects' poses: the world frame of the cell file",
     "tracker": "name of the tracker node",

@@ -52,6 +52,8 @@ def twin_statuses(
         values |= {f"twin refused: {reason}": str(count) for reason, count in report.refused.items()}
     for (source, reason), count in sorted(listener.refused.items()):
         values[f"refused {source}: {reason}"] = str(count)
+    if listener.derived:
+        values["joint states without velocities"] = str(listener.derived)
     values |= {f"received {source}": str(count) for source, count in sorted(listener.received.items())}
     status.values = _pairs(values)
     bodies = {} if report is None else report.bodies

@@ -17,6 +17,7 @@ import yaml
 
 from robot_datasets.features import IMAGE_PREFIX, Feature, is_image
 from robot_datasets.importers.rosbag2_map import BY_MARKER
+from robot_datasets.kinematics import get_arm
 from robot_datasets.mapping import ConfigError
 from robot_datasets.resampling import LATEST_BEFORE, LINEAR, SLERP
 from robot_deploy import __version__
@@ -33,6 +34,7 @@ MESSAGE_OF_KIND = {
     "pose": "geometry_msgs/msg/PoseStamped",
     "image": "sensor_msgs/msg/CompressedImage",
 }
+RAW_IMAGE = "sensor_msgs/msg/Image"
 MESSAGE_OF_TARGET = {
     "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
     "forward_position": "std_msgs/msg/Float64MultiArray",
@@ -75,7 +77,9 @@ class RecordingConfig:
 def recorded_topics(deployment: DeploymentConfig, config: RecordingConfig) -> dict[str, str]:
     """Topic -> type of everything that belongs into a bag of this deployment."""
     topics = {
-        stream.topic: MESSAGE_OF_KIND[stream.kind] for stream in deployment.streams.values() if stream.topic
+        stream.topic: RAW_IMAGE if stream.transport == "raw" else MESSAGE_OF_KIND[stream.kind]
+        for stream in deployment.streams.values()
+        if stream.topic
     }
     for entry in deployment.targets:
         target = entry.resolve()
@@ -119,7 +123,7 @@ def topic_map(
         Mapping for YAML; see docs/datasets/rosbag2.md. The action is where the joints were one step later.
 
     Raises:
-        ConfigError: A feature is computed and not received, so no topic holds it.
+        ConfigError: A feature takes only some components of one that is computed.
     """
     features = {
         name: {"parts": [p for part in deployment.features[name] for p in _parts(deployment, part, name)]}
@@ -172,16 +176,34 @@ def write_map(path: Path, mapping: Mapping[str, Any]) -> None:
 
 def _parts(deployment: DeploymentConfig, part: FeatureSource, feature: str) -> list[dict[str, Any]]:
     stream = deployment.streams[part.source]
-    if not stream.topic:
-        raise ConfigError(
-            f"features.{feature}: '{part.source}' is computed, not received, so no topic of a bag holds it; record the "
-            "joints it is computed from, and leave the feature out"
-        )
+    if stream.kinematics is not None:
+        return [_computed(deployment, part, feature)]
     if stream.kind == "pose":
         place = _common(stream) | {"field": "pose.position", "policy": LINEAR}
         turn = _common(stream) | {"field": "pose.orientation", "policy": SLERP}
         return [place, turn]
     return [_stream_part(stream, list(part.names or stream.names))]
+
+
+def _computed(deployment: DeploymentConfig, part: FeatureSource, feature: str) -> dict[str, Any]:
+    """The part of a source that no topic holds: the converter computes it from the same joints, as the node does."""
+    stream = deployment.streams[part.source]
+    assert stream.kinematics is not None
+    if part.names and part.names != stream.names:
+        raise ConfigError(
+            f"features.{feature}: of '{part.source}', which is computed, take all components or none"
+        )
+    joints = deployment.streams[stream.kinematics.joints]
+    arm = get_arm(stream.kinematics.arm)
+    return {
+        **_common(stream),
+        "topic": joints.topic,
+        "field": joints.value,
+        "joints": list(joints.names[: len(arm.links)]),
+        "names": list(stream.names),
+        "kinematics": {"arm": arm.name, "tool": list(stream.kinematics.tool)},
+        "policy": LINEAR,
+    }
 
 
 def _stream_part(stream: StreamConfig, joints: list[str]) -> dict[str, Any]:
@@ -204,7 +226,8 @@ def _label(parts: list[dict[str, Any]], feature: Feature) -> None:
     """Give parts the names and units of the policy's feature, which they make up in its order."""
     begin = 0
     for part in parts:
-        size = len(part.get("joints", ())) or (4 if part["policy"] == SLERP else 3)
+        place = part["policy"] != SLERP  # x, y, z of a pose, or of a tool
+        size = 3 if "kinematics" in part else len(part.get("joints", ())) or (3 if place else 4)
         if feature.names:
             part["names"] = list(feature.names[begin : begin + size])
         if feature.units:

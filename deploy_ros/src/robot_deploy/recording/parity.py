@@ -2,7 +2,8 @@
 
 The policy node sends one event per step of every window: the step's time, and a checksum of each feature at that step.
 A store that was converted with these events as its clock has a row for each of them. Frames are compared decoded, or
-encoded where the node leaves decoding to another process.
+encoded where the node leaves decoding to another process; uncompressed ones always by their pixels, since the store
+has them in another form.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from robot_datasets.features import is_image
+from robot_deploy.observation.raw_image import frame_pixels, is_raw
 from robot_deploy.observation.window import Window
 
 _ENCODED = "encoded:"
@@ -40,7 +42,11 @@ def step_events(window: Window) -> Iterator[tuple[int, str]]:
     """Yield time [ns] and text of the event for every step of a window."""
     for index, time_ns in enumerate(window.steps_ns):
         sums = {name: checksum(array[index]) for name, array in sorted(window.arrays.items())}
-        sums |= {_ENCODED + name: zlib.crc32(frames[index]) for name, frames in sorted(window.frames.items())}
+        for name, frames in sorted(window.frames.items()):
+            if is_raw(frames[index]):
+                sums[name] = checksum(frame_pixels(frames[index]))
+            else:
+                sums[_ENCODED + name] = zlib.crc32(frames[index])
         yield int(time_ns), json.dumps(sums, separators=(",", ":"))
 
 

@@ -23,14 +23,17 @@ class CommandAudit:
 
     Attributes:
         limits: The robot's limits as published, without margin.
+        hold_s: How long a position stands until the next one comes, where positions are latched: a step may be what
+            the velocity limit allows in that time [s]. 0 where the commanded motion is continuous.
         violations: Samples beyond a limit, by kind; NaN counts as each of them.
         largest: Largest share of each limit that was commanded.
-        moving_ns: Monotonic time of the last sample with a commanded speed [ns].
+        moving_ns: Monotonic time of the last sample with a commanded speed, or at another position than before [ns].
         samples: Samples seen.
         when: Monotonic times [ns] and kinds of the first violations.
     """
 
     limits: MotionLimits
+    hold_s: float = 0.0
     violations: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("position", "velocity", "acceleration", "jerk", "step"), 0)
     )
@@ -65,11 +68,14 @@ class CommandAudit:
             q, a = np.concatenate([before[0][None], q]), np.concatenate([before[2][None], a])
         span = (np.diff(times) * 1e-9)[:, None]
         self._share("jerk", np.abs(np.diff(a, axis=0)) / span / limits.jerk)
-        self._count("step", ~(np.abs(np.diff(q, axis=0)) <= limits.velocity * span * _SLACK + 1e-9))
+        step = np.abs(np.diff(q, axis=0))
+        self._count("step", ~(step <= limits.velocity * (span + self.hold_s) * _SLACK + 1e-9))
         self._before = (int(times_ns[-1]), (motion[0][-1], motion[1][-1], motion[2][-1]))
-        moving = ~np.all(np.abs(v) <= _STILL, axis=1)
-        if moving.any():
-            self.moving_ns = int(times_ns[np.flatnonzero(moving)[-1]])
+        still = np.all(np.abs(v) <= _STILL, axis=1)
+        if len(step):  # latched positions move without a commanded speed
+            still[-len(step) :] &= np.all(step <= _STILL * span, axis=1)
+        if not still.all():
+            self.moving_ns = int(times_ns[np.flatnonzero(~still)[-1]])
 
     def _count(self, name: str, bad: np.ndarray) -> None:
         found = int(np.count_nonzero(bad))

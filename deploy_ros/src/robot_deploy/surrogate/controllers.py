@@ -169,11 +169,17 @@ def _joined(
 
 @dataclass
 class ForwardController:
-    """Latches positions; see the module's docstring."""
+    """Latches positions; see the module's docstring. On silence it stays where the last command was, for ever.
+
+    Attributes:
+        joints: Joint names, in order.
+        rejected: Why messages were rejected, the last few.
+    """
 
     joints: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        self.rejected: list[str] = []
         self.hold(np.zeros(len(self.joints)))
 
     def hold(self, position: np.ndarray) -> None:
@@ -183,6 +189,8 @@ class ForwardController:
     def take(self, values: np.ndarray) -> bool:
         """Latch a command (n,); False if it is of another size or not finite."""
         if values.shape != self._position.shape or not np.isfinite(values).all():
+            reason = f"{values.size} numbers, expected {self._position.size} finite ones"
+            self.rejected = [*self.rejected[-20:], reason]
             return False
         self._position = values.copy()
         return True

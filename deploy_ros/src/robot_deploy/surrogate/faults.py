@@ -72,15 +72,15 @@ class SensorFaults:
             return batch[::-1]
         return [message]
 
-    def image(self, data: bytes, black: bytes) -> bytes | None:
-        """Frame to publish in place of `data`, or None."""
+    def image(self, data: bytes, black: bytes, camera: str) -> bytes | None:
+        """Pixels of a camera's frame to publish in place of `data`, or None."""
         if self.name == "images_dropped":
             return None
         if self.name == "images_black":
             return black
         if self.name == "images_frozen":
-            self._kept = self._kept or data
-            return self._kept
+            self._kept = self._kept or {}
+            return self._kept.setdefault(camera, data)
         return data
 
     def image_stamp(self, stamp: Any) -> Any:

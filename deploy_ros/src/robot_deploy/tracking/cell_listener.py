@@ -1,8 +1,8 @@
 """What a cell says to its twin, judged before the twin hears it.
 
-Nothing is filled in: a message that is not whole, not finite, too old, out of order, from the future, of other joints
-or in another frame is refused and counted by its reason. What is good waits until the twin's time has reached its
-stamp.
+A message that is not whole, not finite, too old, out of order, from the future, of other joints or in another frame is
+refused and counted by its reason. What is good waits until the twin's time has reached its stamp. Nothing is filled in
+but the velocities of joints, which many drivers leave out: see `robot_deploy.tracking.joint_speeds`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from robot_deploy.observation.rings import Reason, SampleRing, SourceConfig
+from robot_deploy.tracking.joint_speeds import JointSpeeds
 from robot_sim.twin.cell import Cell
 from robot_sim.twin.observed import ObservedJoints, ObservedPose, ObservedState
 
 JOINTS = "joints"
-NO_VELOCITY = "no velocities"
 WRONG_FRAME = "another frame"
 NO_ROTATION = "quaternion of another length than 1"
 FAR_OFF = "out of any range"
@@ -35,6 +35,7 @@ class CellListener:
     Attributes:
         received: Messages by source, `JOINTS` or the name of an object.
         refused: Refused ones by source and reason.
+        derived: Joint states whose velocities were made of their positions.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class CellListener:
         self._lock = threading.Lock()
         self.received: Counter[str] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
+        self.derived = 0
+        self._speeds = JointSpeeds(longest_s=joint_age_ms * 1e-3, fastest=_FASTEST)
 
     def joints(
         self,
@@ -75,15 +78,16 @@ class CellListener:
         Args:
             names: In any order; more than the cell's may be there.
             positions: [rad].
-            velocities: [rad/s].
+            velocities: [rad/s]; empty if the driver tells none.
             stamp_ns: When it was true [ns].
             now_ns: The same clock now [ns].
 
         Returns:
             Why it was refused, or "".
         """
-        if not len(velocities):
-            return self._told(JOINTS, NO_VELOCITY)
+        alone = not len(velocities)
+        if alone:
+            velocities = self._derived(names, positions, stamp_ns)
         values = np.concatenate([np.asarray(positions, dtype=float), np.asarray(velocities, dtype=float)])
         columns = (*names, *map(_speed, names))
         pairs = zip(values, columns, strict=False)  # of another length they are refused below
@@ -97,6 +101,8 @@ class CellListener:
             if not reason:
                 good = np.asarray(self._rings[JOINTS].newest)
                 joints = ObservedJoints(positions=good[:n], velocities=good[n:])
+                self._speeds.keep(good[:n], good[n:], stamp_ns)
+                self.derived += alone
                 self._keep(ObservedState(stamp_ns=stamp_ns, joints=joints))
         return self._told(JOINTS, reason)
 
@@ -145,6 +151,18 @@ class CellListener:
             self._waiting = []
             for ring in self._rings.values():
                 ring.clear()
+            self._speeds.forget()
+
+    def _derived(self, names: Sequence[str], positions: Sequence[float], stamp_ns: int) -> list[float]:
+        """Velocities in the message's order; zero for joints that are not the cell's."""
+        speeds = dict.fromkeys(names, 0.0)
+        place = dict(zip(names, positions, strict=False))
+        if all(name in place for name in self._names):
+            mine = np.array([place[name] for name in self._names], dtype=float)
+            with self._lock:
+                found = self._speeds.at(mine, stamp_ns)
+            speeds |= dict(zip(self._names, found.tolist(), strict=True))
+        return [speeds[name] for name in names]
 
     def _add(
         self, source: str, values: np.ndarray, stamp_ns: int, now_ns: int, names: tuple[str, ...]
