@@ -58,13 +58,14 @@ ARMS = {
     "oracle": "target + useful episodes (oracle)",
 }
 SELECTION_OF = {"retrieved": "nearest", "weighted": "importance"}
+BATCH = 256
 POLICY = (
     "policy=diffusion_mlp_ddpm",
     "policy.network.width=256",
     "policy.network.n_blocks=2",
     "sampler.steps=5",
     "trainer=default",
-    "trainer.batch_size=256",
+    f"trainer.batch_size={BATCH}",
     "trainer.lr=1.0e-3",
     "trainer.warmup_fraction=0.05",
     "trainer.val_every=0",
@@ -207,7 +208,7 @@ def score_table(judged: Sequence[dict[str, Any]], steps: int) -> list[str]:
             f"| {success.value:.3f} [{success.low:.3f}, {success.high:.3f}] | {gains[0]} | {gains[1]} |"
         )
     parameters = judged[0]["target"]["parameters"]
-    return [*lines, "", f"Policy: {parameters / 1e6:.2f} M parameters, {steps} steps of 128 windows."]
+    return [*lines, "", f"Policy: {parameters / 1e6:.2f} M parameters, {steps} steps of {BATCH} windows."]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -217,7 +218,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("store", type=Path, help="the converted demonstrations")
     parser.add_argument("--draws", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=500, help="optimiser steps of each training")
+    parser.add_argument("--steps", type=int, default=2500, help="optimiser steps of each training")
     parser.add_argument("--vae-steps", type=int, default=1500)
     parser.add_argument("--episodes", type=int, default=50, help="evaluation episodes per training")
     parser.add_argument("--first-seed", type=int, default=100_000, help="first evaluation seed")
