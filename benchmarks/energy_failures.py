@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
         "",
         f"Threshold of the retries: {threshold:.3g}.",
         "",
-        "| disturbance | score | with retries | difference [95 %], same seeds | success | calls, slowest row of a batch |",
+        "| disturbance | score | with retries | difference [95 %], same seeds | success | calls, slowest row |",
         "|---|---|---|---|---|---|",
         *(retry_line(title, plain[kind], again[kind]) for kind, title in DISTURBANCES.items()),
     ]

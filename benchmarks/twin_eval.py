@@ -3,8 +3,8 @@ r"""Does success in the twin predict success in the surrogate? A family of polic
 The surrogate, with what it hides from its twin and with its sensors; the calibrated twin (a cell file written by
 `benchmarks/twin_identify.py`); and the simulator as it was before calibration, which knows of no latency or noise.
 All from the same starts, of which the twins know what the surrogate's sensors saw of them. The policies are trained
-ones, each checkpoint of the runs that are named (those of few steps are the bad ones), or, without any, scripted pushers
-with handicaps of known size.
+ones, each checkpoint of the runs that are named (those of few steps are the bad ones), or, without any, scripted
+pushers with handicaps of known size.
 
     robot-policies generate task=tabletop_push_t episodes=200 output=push.zarr
     robot-policies train dataset.path=push.zarr policy=behavior_cloning_mlp trainer.steps=4000 \
