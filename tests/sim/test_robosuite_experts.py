@@ -47,31 +47,28 @@ def lift() -> Iterator[TaskEnv]:
 
 
 def test_the_expert_of_lift_succeeds(lift: TaskEnv) -> None:
-    """Two seeds are solved."""
-    assert _solved("Lift", lift, (0, 1)) == [0, 1]
+    """A seed is solved."""
+    assert _solved("Lift", lift, 0)
 
 
 # Square 1: as the nut lies, its handle would end beyond the peg. Can 9: with the hand upright, the arm got stuck.
-@pytest.mark.parametrize(("task", "seeds"), [("Can", (2, 9)), ("Square", (0, 1))])
-def test_an_expert_succeeds(task: str, seeds: tuple[int, ...]) -> None:
-    """Two seeds are solved."""
+@pytest.mark.parametrize(("task", "seed"), [("Can", 9), ("Square", 1)])
+def test_an_expert_succeeds(task: str, seed: int) -> None:
+    """A seed that was hard is solved."""
     env = make_task(f"robosuite/{task}")
-    assert _solved(task, env, seeds) == list(seeds)
+    assert _solved(task, env, seed)
     env.close()
 
 
-def _solved(task: str, env: TaskEnv, seeds: tuple[int, ...]) -> list[int]:
-    """Return the seeds solved; the same observations in another order must lead to the same actions."""
-    solved: list[int] = []
+def _solved(task: str, env: TaskEnv, seed: int) -> bool:
+    """Whether the seed is solved; the same observations in another order must lead to the same actions."""
     expert, other = make_expert(f"robosuite/{task}"), make_expert(f"robosuite/{task}")
-    for seed in seeds:
-        observations, actions, success = _play(env, expert, seed)
-        solved += [seed] * success
-        other.reset(env, seed + 1)
-        for observation, action in zip(reversed(observations), reversed(actions), strict=True):
-            np.testing.assert_array_equal(other.act(observation), action)
-            assert np.abs(action).max() <= 1.0
-    return solved
+    observations, actions, success = _play(env, expert, seed)
+    other.reset(env, seed + 1)
+    for observation, action in zip(reversed(observations), reversed(actions), strict=True):
+        np.testing.assert_array_equal(other.act(observation), action)
+        assert np.abs(action).max() <= 1.0
+    return success
 
 
 def test_demonstrations_are_generated(tmp_path: Path) -> None:
