@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ if any(find_spec(package) is None for package in ("robosuite", "metaworld")):
     pytest.skip("the sim extra is not installed", allow_module_level=True)
 
 from robot_datasets.features import ENVIRONMENT_STATE, STATE
-from robot_sim.adapters.seeding import seeded_numpy
+from robot_sim.adapters.seeding import seeded_globals
 from robot_sim.registry import TaskError, family_names, family_task_names, make_expert, make_task
 from robot_sim.rendering import RenderingError
 from robot_sim.task import TaskEnv
@@ -30,6 +31,17 @@ def can() -> Iterator[TaskEnv]:
     task = make_task("robosuite/Can", **ROBOSUITE)
     yield task
     task.close()
+
+
+def test_global_generators_are_seeded_and_put_back() -> None:
+    """NumPy's and Python's, from which robosuite draws poses and which object there is."""
+    before = (np.random.get_state()[2], random.getstate())  # noqa: NPY002
+    draws = []
+    for _ in range(2):
+        with seeded_globals(7):
+            draws.append((np.random.uniform(), random.random()))  # noqa: NPY002
+    assert draws[0] == draws[1]
+    assert (np.random.get_state()[2], random.getstate()) == before  # noqa: NPY002
 
 
 class TestRobosuiteCan(TaskTests):
@@ -84,22 +96,22 @@ def test_a_robosuite_step_is_robosuites_own(can: TaskEnv) -> None:
     ours: Any = can
     from robot_sim.adapters.robosuite_import import robosuite
 
-    with seeded_numpy(0):
+    with seeded_globals(0):
         theirs = robosuite.make(
             "PickPlaceCan", robots="Panda", has_renderer=False, has_offscreen_renderer=False,
             use_camera_obs=False, hard_reset=False, renderer="mujoco",
         )  # fmt: skip
         theirs.reset()
-    with seeded_numpy(11):
+    with seeded_globals(11):
         expected = theirs.reset()
     observed, _ = ours.reset(seed=11)
-    random = np.random.default_rng(0)
+    draws = np.random.default_rng(0)
     for _ in range(3):
         np.testing.assert_array_equal(
             observed[ENVIRONMENT_STATE], expected["object-state"].astype(np.float32)
         )
         np.testing.assert_array_equal(ours._env.sim.data.qpos, theirs.sim.data.qpos)
-        action = random.uniform(-1, 1, 7)
+        action = draws.uniform(-1, 1, 7)
         observed, reward, *_ = ours.step(action)
         expected, their_reward, *_ = theirs.step(action)
         assert reward == their_reward

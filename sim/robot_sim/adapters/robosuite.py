@@ -3,9 +3,9 @@
 Nothing of the physics, the controllers, the reward or the success predicate is ours: a step is robosuite's
 ``env.step``. Options keep robosuite's names. Three things are added:
 
-* A seed fixes the episode. robosuite draws from NumPy's global generator, which is seeded for the length of a
-  reset and put back afterwards. With ``hard_reset=false`` (the default here) the objects of an instance are
-  always those of seed 0.
+* A seed fixes the episode. robosuite draws from NumPy's global generator, and which object there is from Python's;
+  both are seeded for the length of a reset and put back afterwards. With ``hard_reset=false`` (the default here) the
+  objects of an instance are always those of seed 0.
 * The observables become features: ``observation.state`` holds hand position, hand orientation and gripper
   joints of every robot (robomimic's choice), ``observation.environment_state`` is robosuite's ``object-state``.
 * Images are drawn by MuJoCo directly, without shadows, multisampling and reflections.
@@ -35,7 +35,7 @@ from robot_sim.adapters.robosuite_features import (
 )
 from robot_sim.adapters.robosuite_import import refactor_composite_controller_config, robosuite
 from robot_sim.adapters.robosuite_legacy import is_legacy, restore_control_law, slow_grippers
-from robot_sim.adapters.seeding import seeded_numpy
+from robot_sim.adapters.seeding import seeded_globals
 from robot_sim.experts.hand import DEFAULT_NOISE
 from robot_sim.registry import TaskError
 from robot_sim.rendering import FrameRenderer, cheap_rendering
@@ -217,7 +217,7 @@ class RobosuiteTask(TaskEnv):
     ) -> None:
         self._legacy = legacy
         try:
-            with seeded_numpy(0):  # sizes of objects are drawn when the scene is built
+            with seeded_globals(0):  # sizes of objects are drawn when the scene is built
                 self._env: Any = robosuite.make(
                     name, **options, ignore_done=True, has_renderer=False, has_offscreen_renderer=False,
                     use_camera_obs=False, use_object_obs=True, renderer="mujoco",
@@ -277,7 +277,7 @@ class RobosuiteTask(TaskEnv):
         """
         super().reset(seed=seed)
         episode = int(self.np_random.integers(2**32)) if seed is None else seed
-        with seeded_numpy(episode):
+        with seeded_globals(episode):
             observation = self._env.reset()
         if self._legacy:
             restore_control_law(self._env)

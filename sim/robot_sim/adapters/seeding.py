@@ -1,19 +1,22 @@
-"""Seeding of simulators that draw from NumPy's global generator."""
+"""Seeding of simulators that draw from global generators: NumPy's, and Python's for which object there is."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 
 import numpy as np
 
 
 @contextlib.contextmanager
-def seeded_numpy(seed: int) -> Iterator[None]:
-    """Seed NumPy's global generator inside the block and put its state back afterwards."""
-    before = np.random.get_state()  # noqa: NPY002  (the generator robosuite draws from)
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Seed both global generators inside the block and put their states back afterwards."""
+    before, python_before = np.random.get_state(), random.getstate()  # noqa: NPY002  (what robosuite draws from)
     np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
     try:
         yield
     finally:
         np.random.set_state(before)  # noqa: NPY002
+        random.setstate(python_before)

@@ -24,7 +24,7 @@ import numpy as np
 from robot_datasets.errors import unknown_name
 from robot_datasets.features import ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, Feature
 from robot_sim.actions import checked_action
-from robot_sim.adapters.seeding import seeded_numpy
+from robot_sim.adapters.seeding import seeded_globals
 from robot_sim.experts.hand import DEFAULT_NOISE
 from robot_sim.experts.lift import LiftExpert
 from robot_sim.registry import TaskError
@@ -114,7 +114,7 @@ class _Scene(Lift):
     control_timestep: float
 
     def __init__(self) -> None:
-        with seeded_numpy(0):  # the cube's exact size is drawn when the scene is built
+        with seeded_globals(0):  # the cube's exact size is drawn when the scene is built
             super().__init__(
                 robots="Panda",
                 control_freq=20,
@@ -209,7 +209,7 @@ class LiftTask(TaskEnv):
         """
         super().reset(seed=seed)
         episode = int(self.np_random.integers(2**32)) if seed is None else seed
-        with seeded_numpy(episode):
+        with seeded_globals(episode):
             self._scene.reset()
         self._scene.synchronise()
         self._steps = 0
