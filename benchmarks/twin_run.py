@@ -5,7 +5,8 @@ noisy poses and commanding its tool; "through the twin" is `robot_deploy.trackin
 through three faults: the arm stands still for a second, joint states are lost for half a second, and a joint limit of
 the cell is in the way.
 
-    python benchmarks/twin_run.py --episodes 20 --out results/twin_run.jsonl
+    python benchmarks/twin_run.py --episodes 20 --out results/twin_run.jsonl           # the scripted pusher
+    python benchmarks/twin_run.py --policy runs/push --episodes 20 --out results/twin_run_push.jsonl
     python benchmarks/twin_run.py --out results/twin_run.jsonl --table docs/benchmarks/twin.md
 """
 
@@ -22,6 +23,7 @@ from twin_page import replace_part
 
 from robot_deploy.tracking.twin_run import TwinRun, TwinRunConfig, TwinRunResult
 from robot_policies.evaluation.statistics import wilson_interval
+from robot_policies.evaluation.twin_policy import OneOf, load_twin_policy
 from robot_sim.twin.cell import Cell, load_cell
 from robot_sim.twin.parallel import ParallelCell
 from robot_sim.twin.scripted_policy import ScriptedPusher
@@ -45,11 +47,16 @@ def sensed_cell(cell: Cell, config: SurrogateConfig) -> Cell:
     )
 
 
-def direct(cell: Cell, seed: int) -> dict[str, Any]:
+def policy_of(run: str | None, cell: Cell, seed: int) -> Any:
+    """Return a trained policy, or the scripted pusher."""
+    return ScriptedPusher(seed=seed) if run is None else OneOf(load_twin_policy(run, cell))
+
+
+def direct(cell: Cell, policy: Any, seed: int) -> dict[str, Any]:
     """Run the policy on the surrogate itself."""
     world = ParallelCell([sensed_cell(cell, SurrogateConfig())], sensed=True, threads=0, noise_seed=seed)
     world.reset([0], [seed])
-    policy = ScriptedPusher(seed=seed)
+    policy.reset()
     for step in range(MOST):
         observation = {name: value[0] for name, value in world.observe().items()}
         world.step(policy.act(observation)[None])
@@ -58,10 +65,10 @@ def direct(cell: Cell, seed: int) -> dict[str, Any]:
     return {"success": False, "steps": MOST}
 
 
-def through_twin(cell: Cell, seed: int, config: TwinRunConfig, most: int) -> TwinRunResult:
+def through_twin(cell: Cell, policy: Any, seed: int, config: TwinRunConfig, most: int) -> TwinRunResult:
     """Run the policy in the twin."""
     return TwinRun(cell, SurrogateCell(cell, SurrogateConfig()), config).run(
-        ScriptedPusher(seed=seed), seed=seed, max_steps=most
+        policy, seed=seed, max_steps=most
     )
 
 
@@ -99,7 +106,7 @@ def limited(cell: Cell, seed: int) -> Cell:
     )
 
 
-def run(episodes: int, out: Path) -> None:
+def run(episodes: int, out: Path, trained: str | None) -> None:
     """Measure what is missing, a line per run."""
     cell, rows = load_cell("tabletop_push_t"), read(out)
     done = {(row["what"], row["seed"]) for row in rows}
@@ -113,13 +120,14 @@ def run(episodes: int, out: Path) -> None:
     for what, seed in plan:
         if (what, seed) in done:
             continue
+        policy = policy_of(trained, cell, seed)
         if what == "direct":
-            row = direct(cell, seed)
+            row = direct(cell, policy, seed)
         elif what == "twin":
-            row = told(through_twin(cell, seed, TwinRunConfig(), MOST))
+            row = told(through_twin(cell, policy, seed, TwinRunConfig(), MOST))
         else:
             here = limited(cell, seed) if "limit" in what else cell
-            row = told(through_twin(here, seed, TwinRunConfig(**FAULTS[what]), 60))
+            row = told(through_twin(here, policy, seed, TwinRunConfig(**FAULTS[what]), 60))
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"what": what, "seed": seed, **row}) + "\n")
         print(what, seed, row, flush=True)
@@ -166,10 +174,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--episodes", type=int, default=0)
+    parser.add_argument("--policy", help="run directory of a trained policy; none takes the scripted pusher")
     parser.add_argument("--out", type=Path, default=Path("results/twin_run.jsonl"))
     parser.add_argument("--table", type=Path, help="write the tables into this page")
     arguments = parser.parse_args()
-    run(arguments.episodes, arguments.out)
+    run(arguments.episodes, arguments.out, arguments.policy)
     if arguments.table:
         replace_part(arguments.table, "run", table(read(arguments.out)))
 
