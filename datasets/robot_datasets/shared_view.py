@@ -155,6 +155,11 @@ class SharedView:
         return self.store.embodiment
 
     @property
+    def attributes(self) -> dict[str, Any]:
+        """Of the store."""
+        return self.store.attributes
+
+    @property
     def fingerprint(self) -> str:
         """The store's hash."""
         return self.store.fingerprint

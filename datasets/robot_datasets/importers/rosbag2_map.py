@@ -14,7 +14,7 @@ from typing import Any
 
 from robot_datasets.errors import DatasetError, unknown_name
 from robot_datasets.features import ACTION, DEPTH_PREFIX, DTYPES, IMAGE_PREFIX, Feature, is_image
-from robot_datasets.kinematics import ARMS
+from robot_datasets.importers.rosbag2_kinematics import MapKinematics
 from robot_datasets.mapping import ConfigError, from_mapping
 from robot_datasets.resampling import LATEST_BEFORE, POLICIES, SELECTING, SLERP
 from robot_datasets.schemas.reading import full_part, read_yaml
@@ -22,19 +22,6 @@ from robot_datasets.schemas.schema import FeatureSource, Part
 
 TIMES = ("header", "log")
 PER_BAG, BY_MARKER, BY_RANGE = "bag", "marker", "range"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapKinematics:
-    """Makes of an arm's joint angles where a point of its tool is: x, y, z in the base frame [m].
-
-    Attributes:
-        arm: Arm of `robot_datasets.kinematics`.
-        tool: The point in the frame of the flange [m].
-    """
-
-    arm: str
-    tool: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,23 +340,12 @@ def _check_feature(feature: MapFeature, where: str) -> None:
             raise DatasetError(f"{place}: joints already choose the numbers; leave columns out")
         size = len(part.joints) or (part.columns[1] - part.columns[0] if part.columns else 0)
         if part.kinematics is not None:
-            _check_kinematics(part.kinematics, len(part.joints), place)
+            part.kinematics.check(len(part.joints), place)
             size = 3
         if size and part.names and len(part.names) != size:
             raise DatasetError(f"{place}.names: {len(part.names)} names for {size} numbers")
         if part.policy == SLERP and size not in (0, 4):
             raise DatasetError(f"{place}.policy: slerp takes the 4 numbers of a quaternion, not {size}")
-
-
-def _check_kinematics(kinematics: MapKinematics, joints: int, where: str) -> None:
-    if kinematics.arm not in ARMS:
-        raise DatasetError(f"{where}.kinematics.arm: {unknown_name('arm', kinematics.arm, ARMS)}")
-    wanted = len(ARMS[kinematics.arm].links)
-    if joints != wanted or len(kinematics.tool) != 3:
-        raise DatasetError(
-            f"{where}.kinematics: {joints} joints and a tool of {len(kinematics.tool)} numbers; expected the "
-            f"{wanted} joints of '{kinematics.arm}', and x, y, z"
-        )
 
 
 def _check_stream(policy: str, max_age: float, time: str, latency: float, where: str) -> None:

@@ -6,12 +6,15 @@ relative to where a hand happened to be means something else on every controller
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from robot_datasets.errors import unknown_name
 from robot_datasets.features import Feature
 from robot_datasets.mapping import ConfigError
+from robot_deploy.motion.limits import LimitsError, in_order_of
 from robot_policies.spec import PolicySpec
 
 _UNITS = {"position": ("rad", "m"), "velocity": ("rad/s", "m/s")}
@@ -64,6 +67,28 @@ def contracted(
                 "train on actions in physical units"
             )
     return replace(spec, action=replace(action, names=tuple(names)))
+
+
+def joint_orders(
+    action: Sequence[str], feedback: Sequence[str], joints: Sequence[str], *, command: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return where each of the robot's joints (n,) is among the action's and the feedback's components.
+
+    Args:
+        action: Components of the policy's action; none are the joints themselves.
+        feedback: Components of the measured positions.
+        joints: The robot's joints.
+        command: ``position`` or ``velocity``; velocities of a hand have no order in the feedback, which is None then.
+
+    Raises:
+        ConfigError: A joint is missing.
+    """
+    try:
+        commanded = in_order_of(action or joints, joints, what="the policy's action")
+        measured = None if command == "velocity" else in_order_of(feedback, joints, what="the feedback")
+    except LimitsError as error:
+        raise ConfigError(str(error)) from error
+    return commanded, measured
 
 
 def _require_meaning(action: Feature, command: str) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 
 from robot_datasets.errors import UserError
 from robot_datasets.mapping import ConfigError
+from robot_deploy.action_contract import joint_orders
 from robot_deploy.action_stream import build_stream
-from robot_deploy.motion.limits import LimitsError, MotionLimits, in_order_of
+from robot_deploy.motion.limits import LimitsError, MotionLimits
 from robot_deploy.motion.rules import N_RULES, RULE_NAMES, Rule
 from robot_deploy.motion.safety_filter import SafetyFilter
 from robot_deploy.motion.tracking import Target, TrackedJoints
@@ -80,17 +81,9 @@ class Runtime:
         self._rings = {name: SampleRing(source) for name, source in config.sources.items()}
         self._builder = WindowBuilder(spec, self._rings, config.features, decode=decode, encoded=encoded)
         self._feedback = self._rings[config.feedback]
-        try:
-            action_order = in_order_of(
-                spec.action.names or limits.names, limits.names, what="the policy's action"
-            )
-            self._feedback_order = (
-                None
-                if config.command == "velocity"
-                else in_order_of(self._feedback.config.names, limits.names, what="the feedback")
-            )
-        except LimitsError as error:
-            raise ConfigError(str(error)) from error
+        action_order, self._feedback_order = joint_orders(
+            spec.action.names, self._feedback.config.names, limits.names, command=config.command
+        )
         self._executor = build_executor(config.executor, spec)
         self.safety = SafetyFilter(
             limits,
@@ -248,12 +241,8 @@ class Runtime:
         state = self.machine.state
         trajectory = self._plan.trajectory() if self._started else None
         # A receiver that gets one point at a time must get the last one, too, even if a late tick is past it.
-        moves = trajectory is not None and (
-            not self._plan.at_rest
-            or not self._told_rest
-            or state is State.AUTONOMOUS
-            or state in HUMAN_STATES
-        )
+        rests = self._plan.at_rest and self._told_rest
+        moves = trajectory is not None and (not rests or state in (State.AUTONOMOUS, *HUMAN_STATES))
         if moves:
             self._told_rest = self._plan.at_rest
         known = measured is not None and self._started
