@@ -79,7 +79,7 @@ def deployment(file: Path) -> Path:
     del config["streams"]["cube"], config["features"]["observation.environment_state"]
     for stream in config["streams"].values():
         stream |= {"max_age_ms": 5000.0, "max_gap_ms": 5000.0}
-    image = {"kind": "image", "max_age_ms": 1500.0, "max_gap_ms": 3000.0, "min_contrast": 3.0}
+    image = {"kind": "image", "max_age_ms": 8000.0, "max_gap_ms": 16_000.0, "min_contrast": 3.0}
     config["streams"] |= {
         "png": {**image, "topic": PNG_TOPIC},
         "raw": {**image, "topic": RAW_TOPIC, "transport": "raw"},
@@ -87,6 +87,9 @@ def deployment(file: Path) -> Path:
     config["features"] |= {PNG: [{"source": "png"}], RAW: [{"source": "raw"}]}
     config["targets"] = [{"target": "forward_position", "topic": COMMANDS}]
     config["runtime"]["rules"] = {"max_deviation": 1.0}  # a busy machine's simulation lags behind
+    config["runtime"]["max_action_speed"] = (
+        None  # the swing goes on while a chunk is late, and then is far ahead
+    )
     config["runtime"]["watchdogs"] = {
         "feedback_age_ms": 5000.0, "observation_patience_ms": 300.0, "inference_deadline_ms": 20_000.0,
         "stall_ms": 20_000.0, "period_factor": 500.0,
