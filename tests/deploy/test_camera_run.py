@@ -79,7 +79,7 @@ def deployment(file: Path) -> Path:
     del config["streams"]["cube"], config["features"]["observation.environment_state"]
     for stream in config["streams"].values():
         stream |= {"max_age_ms": 5000.0, "max_gap_ms": 5000.0}
-    image = {"kind": "image", "max_age_ms": 8000.0, "max_gap_ms": 16_000.0, "min_contrast": 3.0}
+    image = {"kind": "image", "max_age_ms": 2500.0, "max_gap_ms": 6000.0, "min_contrast": 3.0}
     config["streams"] |= {
         "png": {**image, "topic": PNG_TOPIC},
         "raw": {**image, "topic": RAW_TOPIC, "transport": "raw"},
