@@ -7,9 +7,9 @@
 Protocol: low-dimensional observations, T_o 2, T_p 16, T_a 8 (implicit BC: T_p 2, T_a 1, as published), min-max
 normalisation, one thread. A training ends after its CPU time, validation excluded; its last averaged weights are
 judged, without a choice among checkpoints. Every policy but implicit BC has the residual MLP of `diffusion_mlp` in
-it, three blocks of 256, so that objectives are compared and not networks; rows of other networks say so. Samplers were
-chosen on other initial states (from 200000). Latencies are measured at the end, in rounds through all rows, one
-environment each.
+it, three blocks of 256, so that objectives are compared and not networks; rows of other networks say so. The
+consistency student's time comes on top of its teacher's. Samplers were chosen on other initial states (from 200000).
+Latencies are measured at the end, in rounds through all rows, one environment each.
 
 Rerun to resume: finished trainings, evaluations and latencies are kept in the output folder.
 """
@@ -56,10 +56,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Training:
-    """A preset and the rows that its checkpoint fills."""
+    """A preset, the rows that its checkpoint fills, and which training teaches it, if any."""
 
     overrides: tuple[str, ...]
     judged: tuple[Judged, ...]
+    teacher: str | None = None
 
 
 TASKS = {
@@ -90,7 +91,10 @@ TRAININGS = {
     ),
     "beso": Training(
         ("policy=beso_small", *SIZE),
-        (Judged("BESO, DDIM-3", _ddim(3)),),
+        (
+            Judged("BESO, DDIM-3", _ddim(3)),
+            Judged("BESO, DPM-Solver++(2M)-3", {"type": "dpmpp_2m", "steps": 3}),
+        ),
     ),
     "ebt": Training(
         ("policy=energy_small", *SIZE),
@@ -107,8 +111,24 @@ TRAININGS = {
     "mip": Training(("policy=mip_mlp", *SIZE), (Judged("MIP, 2 steps"),)),
     "bc": Training(("policy=behavior_cloning_mlp", *SIZE), (Judged("behavior cloning"),)),
     "ibc": Training(
-        ("policy=implicit_dfo", *SIZE, "window.horizon=2", "window.n_action_steps=1"),
+        (
+            "policy=implicit_dfo",
+            *SIZE[:1],
+            # Every row of a batch is compared with all negatives: a batch of 256 with 256 of them takes eight seconds.
+            "trainer.batch_size=32",
+            "policy.n_negatives=64",
+            "window.horizon=2",
+            "window.n_action_steps=1",
+        ),
         (Judged("implicit BC, DFO", {"type": "dfo", "n_samples": 128, "iterations": 5}),),
+    ),
+    "consistency": Training(
+        ("policy=consistency", *SIZE[1:]),
+        tuple(
+            Judged(f"consistency, {calls}", {"type": "consistency", "steps": steps})
+            for steps, calls in ((1, "1 call"), (3, "3 calls"))
+        ),
+        teacher="dp",
     ),
     "beso_transformer": Training(
         ("policy=beso_transformer_small", "trainer.batch_size=128"),
@@ -132,13 +152,16 @@ def train_row(name: str, task: str, store: Path, seed: int, output: Path) -> Pat
     run = output / task / f"{name}-seed{seed}"
     if (run / "finished").exists():
         return run
-    chosen = TASKS[task]
+    chosen, training = TASKS[task], TRAININGS[name]
+    overrides = list(training.overrides)
+    if training.teacher:
+        overrides.append(f"policy.teacher={train_row(training.teacher, task, store, seed, output)}")
     config = compose_config(
         "train",
         [
             f"+experiment={chosen.experiment}",
             "trainer=cpu_budget",
-            *TRAININGS[name].overrides,
+            *overrides,
             "trainer.keep_top_k=0",
             "trainer.val_every=0",
             f"dataset.path={store}",

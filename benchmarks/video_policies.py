@@ -175,11 +175,15 @@ def _noise(seed: int) -> torch.Generator:
 def foresee(policy: Any, task: Task, batch: dict[str, Tensor]) -> tuple[dict[str, float], dict[str, Any]]:
     """Errors on held-out windows by name, and the predicted frames (N, 3, 32, 32) in [0, 1] by name."""
     observation = {name: batch[name] for name in policy.spec.observation}
-    variance = batch[ACTION].float().var(dim=(0, 1)).clamp(min=1e-6)
+    variance = batch[ACTION].float().var(dim=(0, 1))
+    moving = variance > 1e-6  # an action component that is never used has no scale to judge errors by
 
     def action_error(draw: Any) -> float:
-        """Mean over `SAMPLES` of the squared error, each component divided by its variance."""
-        errors = [((draw(_noise(k)).actions - batch[ACTION]) ** 2 / variance).mean() for k in range(SAMPLES)]
+        """Mean over `SAMPLES` of the squared error, each component that varies divided by its variance."""
+        errors = [
+            ((draw(_noise(k)).actions - batch[ACTION]) ** 2 / variance)[..., moving].mean()
+            for k in range(SAMPLES)
+        ]
         return float(torch.stack(errors).mean())
 
     errors = {"policy_action": action_error(lambda g: policy.predict_chunk(observation, generator=g))}

@@ -1,9 +1,12 @@
 """Identification: which mass, friction, stiffness and latency make the cell's recordings likely.
 
-Least squares over batched rollouts of short pieces (`robot_sim.twin.segments`): a first round of drawn candidates finds
-the valley, Levenberg-Marquardt with finite differences walks it, several damping factors per step in one batch.
-Residuals are divided by their noise and bounded, as a contact that is missed by a millimetre is no information. The
-uncertainty is that of the data: one more step for resampled pieces (bootstrap).
+Least squares over batched rollouts of short pieces (`robot_sim.twin.segments`), by `robot_sim.twin.search`. First the
+arm alone, on pieces in which no object moves: stiffness and latency, which would else be mistaken for a block that
+resists. Then all four on the pieces in which the object moves most. Residuals are divided by their noise and bounded,
+as a contact that is missed by a millimetre is no information. Then the direction in which the data say least is walked
+along (`robot_sim.twin.valley`). The uncertainty is that of the data, from resampled pieces (bootstrap): the spread of
+their choices along the valley, and of one more step across it; and what the model cannot resolve
+(`IdentificationConfig.unresolved`).
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from robot_datasets.mapping import ConfigError
 from robot_sim.twin.cell import Cell
 from robot_sim.twin.cell_log import CellLog
 from robot_sim.twin.parallel import ParallelCell
+from robot_sim.twin.search import Search
 from robot_sim.twin.segments import Segment, cut, yaw_of
 
 NAMES: tuple[str, ...] = ("friction", "mass", "stiffness", "command_latency")
 _ROBUST = 3.0  # residuals are bounded here, smoothly, in units of the noise
 _STEPS = np.array([0.05, 0.05, 0.05, 0.01])  # of the finite differences: logarithms of factors, and s
-_DAMPING = (0.0, 0.03, 0.3, 3.0)
+_OBJECT, _ARM = (0, 1), (2, 3)  # which of `NAMES`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,28 +38,41 @@ class IdentificationConfig:
         latency: Largest latency of commands [s].
         population: Candidates of the first round.
         rounds: Steps after it, at most.
-        pieces: How many pieces.
+        pieces: How many pieces in which the object moves.
+        still_pieces: How many pieces in which it does not.
         seconds: Length of a piece [s].
         joint_noise: What joints may be off by [rad]; above the sensor's, as the model of the arm is not exact.
         bootstrap: Resamples for the uncertainty.
+        valley: Points along the direction that the data say least of.
+        reach: How far they go to each side, in logarithms of factors.
+        unresolved: Standard deviation that is added to each of `NAMES` because the model is not the cell: logarithms of
+            factors, and s. Commands act on a grid of 20 ms, and latencies between are interpolated.
         seed: Of the search.
     """
 
     factors: tuple[float, ...] = (0.4, 3.0)
     latency: float = 0.15
     population: int = 16
-    rounds: int = 7
+    rounds: int = 10
     pieces: int = 40
+    still_pieces: int = 10
     seconds: float = 0.8
     joint_noise: float = 0.0015
     bootstrap: int = 200
+    valley: int = 13
+    reach: float = 0.9
+    unresolved: tuple[float, ...] = (0.05, 0.05, 0.01, 0.0015)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.population < 2 or self.rounds < 1 or self.pieces < 4 or self.bootstrap < 2:
+        least = {"population": 2, "rounds": 1, "pieces": 4, "bootstrap": 2, "valley": 3}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ConfigError(f"identification: {name} {getattr(self, name)}; expected at least {bound}")
+        if self.reach <= 0 or len(self.unresolved) != len(NAMES) or min(self.unresolved) < 0:
             raise ConfigError(
-                f"identification: population {self.population}, rounds {self.rounds}, pieces {self.pieces}, bootstrap "
-                f"{self.bootstrap}; expected at least 2, 1, 4 and 2"
+                f"identification: reach {self.reach}, unresolved {self.unresolved}; expected more than 0, and a "
+                f"standard deviation for each of {', '.join(NAMES)}"
             )
 
 
@@ -161,19 +178,35 @@ def identify(
         ConfigError: No recording, or too few pieces in which the object moves.
     """
     config = config or IdentificationConfig()
-    pieces = [p for p in cut(cell, logs, body, seconds=config.seconds, most=config.pieces) if len(p.seen)]
+    pieces = [p for p in cut(cell, logs, body, seconds=config.seconds) if len(p.seen)]
     if len(pieces) < 4:
         raise ConfigError(
             f"identification: {len(pieces)} usable pieces, expected 4 or more; record more pushes"
         )
-    search = _Search(cell, pieces, body, config)
-    search.draw()
-    while search.step():
+    moved = pieces[: config.pieces]
+    rolls = _Rolls(cell, body, config.joint_noise)
+    start = np.zeros(len(NAMES))
+    still = _still(pieces, limit=2 * cell.noise.position)[: config.still_pieces]
+    if len(still) >= 4:
+        arm = _search(rolls.over(still), start, config, free=_ARM, drawn=_ARM)
+        while arm.step() and arm.rounds < config.rounds:
+            pass
+        start = arm.best
+    search = _search(rolls.over(moved), start, config, free=_OBJECT + _ARM, drawn=_OBJECT)
+    if len(still) < 4:
+        search.draw(config.population, _OBJECT + _ARM, config.seed + 1)
+    worth = True
+    while worth and search.rounds < config.rounds:
+        worth = search.step()
         if progress is not None:
             progress(search.rounds, config.rounds, search.loss)
+    spread = search.along_valley(
+        reach=config.reach, points=config.valley, resamples=config.bootstrap, seed=config.seed + 2
+    )
+    spread = np.hypot(spread, config.unresolved)
+    spread[:3] *= np.exp(search.best[:3])
     found = _physical(search.best)
-    spread = search.uncertainty()
-    before = float(search.losses([np.zeros(len(NAMES))])[0])
+    before = search.losses([np.zeros(len(NAMES))])[0]
     parameters: dict[str, float] = dict(zip(NAMES, found.tolist(), strict=True))
     uncertainty: dict[str, float] = dict(zip(NAMES, spread.tolist(), strict=True))
     return Identified(
@@ -182,95 +215,46 @@ def identify(
         uncertainty=uncertainty,
         loss_before=before,
         loss=search.loss,
-        pieces=len(pieces),
-        rollouts=search.rollouts,
+        pieces=len(moved),
+        rollouts=rolls.count,
     )
 
 
-class _Search:
-    """The state of a search; candidates are logarithms of the factors, and the latency."""
+class _Rolls:
+    """Rolls candidates out: logarithms of the factors, and the latency. Counts the rollouts."""
 
-    def __init__(
-        self, cell: Cell, pieces: Sequence[Segment], body: str, config: IdentificationConfig
-    ) -> None:
-        self._cell, self._pieces, self._body, self._config = cell, pieces, body, config
-        self.low, self.high = _bounds(config)
-        self.best, self.loss = np.zeros(len(NAMES)), np.inf
-        self.rounds, self.rollouts = 0, 0
-        self._residual, self._slopes = np.empty(0), np.empty(0)
+    def __init__(self, cell: Cell, body: str, joint_noise: float) -> None:
+        self._cell, self._body, self._joint_noise = cell, body, joint_noise
+        self.count = 0
 
-    def roll(self, candidates: Sequence[np.ndarray]) -> np.ndarray:
-        """Return residuals (C, S, R)."""
-        cells = [changed(self._cell, self._body, _physical(c)) for c in candidates]
-        self.rollouts += len(cells) * len(self._pieces)
-        return residuals(cells, self._pieces, self._body, joint_noise=self._config.joint_noise)
+    def over(self, pieces: Sequence[Segment]) -> Callable[[list[np.ndarray]], np.ndarray]:
+        """Return the function of candidates that gives their residuals (C, S, R) over some pieces."""
 
-    def losses(self, candidates: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the mean loss of each (C,)."""
-        return np.square(self.roll(candidates)).sum(axis=2).mean(axis=1)
+        def roll(candidates: list[np.ndarray]) -> np.ndarray:
+            self.count += len(candidates) * len(pieces)
+            cells = [changed(self._cell, self._body, _physical(candidate)) for candidate in candidates]
+            return residuals(cells, pieces, self._body, joint_noise=self._joint_noise)
 
-    def draw(self) -> None:
-        """The first round: the cell file's own, and candidates over the whole range."""
-        random = np.random.default_rng(self._config.seed)
-        spread = random.uniform(size=(self._config.population - 1, len(NAMES)))
-        candidates = [np.zeros(len(NAMES)), *(self.low + spread * (self.high - self.low))]
-        self._choose(candidates)
+        return roll
 
-    def step(self) -> bool:
-        """Walk once; return whether it was worth it and there may be more."""
-        if self.rounds >= self._config.rounds:
-            return False
-        self.rounds += 1
-        self._differentiate()
-        before = self.loss
-        normal, gradient = self._normal(np.arange(len(self._pieces)))
-        scale = np.diag(np.diag(normal)) + 1e-9 * np.eye(len(NAMES))
-        ways = [
-            -np.linalg.solve(normal + damping * scale + 1e-9 * np.eye(len(NAMES)), gradient)
-            for damping in _DAMPING
-        ]
-        tries = [np.clip(self.best + way, self.low, self.high) for way in ways]
-        tries += [np.clip(self.best + way, self.low, self.high) for way in self._along(normal)]
-        self._choose(tries)
-        return self.loss < 0.995 * before or self.rounds == 1
 
-    def _along(self, normal: np.ndarray) -> list[np.ndarray]:
-        """Steps along the valley: the direction in which the data say least, e.g. slower but sooner."""
-        relative = normal * _STEPS[:, None] * _STEPS
-        weakest = np.linalg.eigh(relative)[1][:, 0] * _STEPS
-        longest = float(np.max(np.abs(weakest) / _STEPS))
-        return [sign * size / longest * weakest for sign in (-1.0, 1.0) for size in (2.0, 5.0)]
+def _search(
+    roll: Callable[[list[np.ndarray]], np.ndarray],
+    start: np.ndarray,
+    config: IdentificationConfig,
+    *,
+    free: tuple[int, ...],
+    drawn: tuple[int, ...],
+) -> Search:
+    search = Search(roll, start, bounds=_bounds(config), steps=_STEPS, free=free)
+    search.draw(config.population, drawn, config.seed)
+    return search
 
-    def uncertainty(self) -> np.ndarray:
-        """Return a standard deviation for each of `NAMES` (4,), in physical units."""
-        self._differentiate()
-        random, count = np.random.default_rng(self._config.seed + 1), len(self._pieces)
-        again = []
-        for _ in range(self._config.bootstrap):
-            normal, gradient = self._normal(random.integers(count, size=count))
-            again.append(self.best - np.linalg.solve(normal + 1e-6 * np.eye(len(NAMES)), gradient))
-        spread = np.array(again).std(axis=0)
-        return np.concatenate([np.exp(self.best[:3]) * spread[:3], spread[3:]])
 
-    def _choose(self, candidates: Sequence[np.ndarray]) -> None:
-        found = self.roll(candidates)
-        losses = np.square(found).sum(axis=2).mean(axis=1)
-        index = int(np.argmin(losses))
-        if losses[index] < self.loss:
-            self.best, self.loss, self._residual = candidates[index], float(losses[index]), found[index]
-
-    def _differentiate(self) -> None:
-        """Forward differences of the residuals, (4, S, R); backwards at the upper bound."""
-        signs = np.where(self.best + _STEPS > self.high, -1.0, 1.0)
-        moved = self.roll(
-            [self.best + signs[i] * _STEPS[i] * np.eye(len(NAMES))[i] for i in range(len(NAMES))]
-        )
-        self._slopes = (moved - self._residual) / (signs * _STEPS)[:, None, None]
-
-    def _normal(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Matrix (4, 4) and gradient (4,) of the least squares over some pieces."""
-        slopes = self._slopes[:, chosen].reshape(len(NAMES), -1)
-        return slopes @ slopes.T / len(chosen), slopes @ self._residual[chosen].ravel() / len(chosen)
+def _still(pieces: Sequence[Segment], *, limit: float) -> list[Segment]:
+    """The pieces in which the object stayed where it was, those first in which the arm moved most."""
+    unmoved = [piece for piece in pieces[len(pieces) // 2 :] if piece.travel < limit]
+    return sorted(unmoved, key=lambda piece: -float(np.ptp(piece.joints, axis=0).max()))
 
 
 def _bounds(config: IdentificationConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -50,16 +50,16 @@ def yaw_of(quaternion: np.ndarray) -> np.ndarray:
 
 
 def cut(
-    cell: Cell, logs: Sequence[CellLog], body: str, *, seconds: float = 0.8, most: int = 40
+    cell: Cell, logs: Sequence[CellLog], body: str, *, seconds: float = 0.8, most: int | None = None
 ) -> list[Segment]:
-    """Return the pieces of recordings in which an object moves most.
+    """Return the pieces of recordings, those first in which an object moves most.
 
     Args:
         cell: What the twin believes so far.
         logs: Recordings with commands.
         body: The object.
         seconds: Length of a piece [s].
-        most: How many are returned.
+        most: How many are returned; None for all.
     """
     found: list[Segment] = []
     blocks = round(seconds * 1e9 / BLOCK_NS)
