@@ -181,7 +181,7 @@ def test_of_other_actions_only_the_gripper_is_a_command(tmp_path: Path) -> None:
 def test_no_openness_without_a_command(how: dict[str, Any], tmp_path: Path) -> None:
     """A recorded state under the name of an action is no command, nor is a gripper of unknown polarity."""
     report = export(_write(tmp_path / "in.zarr", **how), tmp_path / "out", format="interndata")
-    assert any("gripper.openness are left out" in warning for warning in report.warnings)
+    assert any("gripper.openness, because" in warning for warning in report.warnings)
     assert not any("openness" in name for name in _columns(tmp_path / "out"))
 
 
@@ -236,11 +236,13 @@ def test_cameras_are_named_head_and_hand(tmp_path: Path) -> None:
     ("how", "options", "message"),
     [
         (
-            {"robot": "ur5e"},
+            {"robot": "iiwa"},
             {},
-            "robot 'ur5e'; InternData-A1 sets are written of a Panda .*interndata_franka: panda",
+            "robot 'iiwa'; sets in InternData-A1's layout are written of Pandas and UR5e .*interndata_franka: panda",
         ),
-        ({"robot": "panda+panda"}, {}, "--option robot=interndata_franka"),
+        ({"robot": "ur5e+ur5e"}, {}, "--option robot=interndata_franka"),
+        ({"robot": "panda+panda"}, {}, "no feature has components left_joint1 to left_joint7"),
+        ({"robot": "ur5e"}, {}, "no feature has components joint1 to joint6"),
         ({"joints": False}, {}, "no feature has components joint1 to joint7"),
         ({"polarity": ""}, {}, "does not declare the gripper's polarity"),
         ({"polarity": "1=closed,0=open", "unit": "m"}, {}, "expected an opening, 0=closed"),

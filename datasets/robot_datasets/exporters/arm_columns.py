@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,13 +74,13 @@ class GripperColumn:
         return (values - self.closed) / (self.opened - self.closed)
 
 
-def require_measured_arm(store: EpisodeStore, n_joints: int, layout: str) -> ArmColumns:
-    """Return the arm that was measured.
+def require_measured_arm(store: EpisodeStore, n_joints: int, layout: str, prefix: str = "") -> ArmColumns:
+    """Return the arm that was measured; of several arms the one whose components begin with `prefix`.
 
     Raises:
         DatasetError: There is none; says why, and that `layout` is made of it.
     """
-    measured = measured_arm(store.features, n_joints)
+    measured = measured_arm(store.features, n_joints, prefix)
     if isinstance(measured, str):
         raise DatasetError(
             f"{store.path}: {measured}, which {layout} is made of; generate with task.joints=true, or rename the "
@@ -89,30 +89,50 @@ def require_measured_arm(store: EpisodeStore, n_joints: int, layout: str) -> Arm
     return measured
 
 
-def measured_arm(features: Mapping[str, Feature], n_joints: int) -> ArmColumns | str:
-    """Find the arm that was measured; a text says why there is none."""
+def require_finite(store: EpisodeStore, names: Iterable[str]) -> None:
+    """Refuse columns that have NaN or infinity, which only a damaged store can: no pose follows from them.
+
+    Raises:
+        DatasetError: One has; says which, where first, and what to do.
+    """
+    for name in sorted(names):
+        rows = store.column(name).reshape(store.n_steps, -1)
+        wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(wrong):
+            episode = int(np.searchsorted(store.episode_ends, wrong[0], side="right"))
+            step = wrong[0] - store.episode_starts[episode]
+            raise DatasetError(
+                f"{store.path}: {name} has NaN or infinity in {len(wrong)} steps, first in episode {episode} at step "
+                f"{step}; the store is damaged: list what robot-policies check finds, and leave such episodes out "
+                f"with robot-policies drop --episode {episode}"
+            )
+
+
+def measured_arm(features: Mapping[str, Feature], n_joints: int, prefix: str = "") -> ArmColumns | str:
+    """Find the arm that was measured, among components that begin with `prefix`; a text says why there is none."""
     for name in (JOINT_POSITION, STATE):
-        if name in features and (joints := _joints(features[name], n_joints)):
-            return _with_gripper(features, name, joints, (name, STATE))
+        if name in features and (joints := _joints(features[name], n_joints, prefix)):
+            return _with_gripper(features, name, joints, (name, STATE), prefix)
     there = [name for name in (JOINT_POSITION, STATE) if name in features]
     listed = "; ".join(f"{name} has {', '.join(features[name].names) or 'no names'}" for name in there)
-    return f"no feature has components joint1 to joint{n_joints} in rad ({listed or 'there is neither'})"
+    wanted = f"{prefix}joint1 to {prefix}joint{n_joints}"
+    return f"no feature has components {wanted} in rad ({listed or 'there is neither'})"
 
 
-def commanded_arm(features: Mapping[str, Feature], n_joints: int) -> ArmColumns | None:
+def commanded_arm(features: Mapping[str, Feature], n_joints: int, prefix: str = "") -> ArmColumns | None:
     """Find the arm in the action, if actions are absolute joint positions; None if they are anything else."""
     action = features.get(ACTION)
     if action is None or action.meaning.startswith("delta"):
         return None
-    joints = _joints(action, n_joints)
-    found = _with_gripper(features, ACTION, joints, (ACTION,)) if joints else ""
+    joints = _joints(action, n_joints, prefix)
+    found = _with_gripper(features, ACTION, joints, (ACTION,), prefix) if joints else ""
     return None if isinstance(found, str) else found
 
 
-def commanded_gripper(features: Mapping[str, Feature]) -> GripperColumn | None:
+def commanded_gripper(features: Mapping[str, Feature], prefix: str = "") -> GripperColumn | None:
     """Find the gripper in the action; None if there is none, several, or its polarity is not declared."""
     action = features.get(ACTION)
-    columns = [i for i, name in enumerate(action.names) if _GRIPPER.search(name)] if action else []
+    columns = [i for i, name in _own(action, prefix).items() if _GRIPPER.search(name)] if action else []
     ends = _polarity(action.gripper) if action else {}
     return (
         GripperColumn(ACTION, columns[0], ends["closed"], ends["open"])
@@ -186,14 +206,20 @@ def position_and_angles(pose: np.ndarray, rotation: str) -> np.ndarray:
     return np.concatenate([values[:, :3], found.as_euler("xyz")], axis=1)
 
 
-def _joints(feature: Feature, count: int) -> tuple[int, ...]:
+def _own(feature: Feature, prefix: str) -> dict[int, str]:
+    """Return column -> name without `prefix` of the components of one arm."""
+    return {i: name.removeprefix(prefix) for i, name in enumerate(feature.names) if name.startswith(prefix)}
+
+
+def _joints(feature: Feature, count: int, prefix: str) -> tuple[int, ...]:
     """Return the columns of joints 1 to `count`; empty if they are not all there exactly once, in rad."""
-    if feature.names.count(_UR_JOINTS[0]) and count == len(_UR_JOINTS):
-        found = {_UR_JOINTS.index(name) + 1: i for i, name in enumerate(feature.names) if name in _UR_JOINTS}
+    own = _own(feature, prefix)
+    if _UR_JOINTS[0] in own.values() and count == len(_UR_JOINTS):
+        found = {_UR_JOINTS.index(name) + 1: i for i, name in own.items() if name in _UR_JOINTS}
     else:
         numbers = [
             (int(match[1]), column)
-            for column, name in enumerate(feature.names)
+            for column, name in own.items()
             if "finger" not in name and (match := _NUMBERED.match(name))
         ]
         found = dict(numbers)
@@ -206,11 +232,11 @@ def _joints(feature: Feature, count: int) -> tuple[int, ...]:
 
 
 def _with_gripper(
-    features: Mapping[str, Feature], name: str, joints: tuple[int, ...], places: Sequence[str]
+    features: Mapping[str, Feature], name: str, joints: tuple[int, ...], places: Sequence[str], prefix: str
 ) -> ArmColumns | str:
     for place in places:
-        names = features[place].names if place in features else ()
-        columns = [i for i, n in enumerate(names) if _GRIPPER.search(n)]
+        own = _own(features[place], prefix) if place in features else {}
+        columns = [i for i, n in own.items() if _GRIPPER.search(n)]
         if len(columns) == 1:
             values = _polarity(features[place].gripper)
             return ArmColumns(name, joints, place, columns[0], values.get("closed"), values.get("open"))

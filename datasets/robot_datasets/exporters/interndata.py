@@ -1,4 +1,4 @@
-"""InternData-A1: a LeRobot v2.1 set of a Panda with the columns, cameras and conventions of the published sets.
+"""InternData-A1: a LeRobot v2.1 set with the columns, cameras and conventions of the published sets.
 
 What becomes which column is decided in `interndata_plan`, and computed in `interndata_columns`. The files are those of
 `LeRobotV21`, which writes the store as it looks under InternData-A1's names.
@@ -25,13 +25,14 @@ class InternDataSet(Exporter):
     """Writer of InternData-A1 sets."""
 
     name = FORMAT
-    summary = "InternData-A1: a LeRobot v2.1 set of a Panda with the columns of the published sets"
+    summary = "InternData-A1: a LeRobot v2.1 set of one or two Pandas or a UR5e with the columns of the published sets"
     options: ClassVar[tuple[Option, ...]] = (
         Option("robot", "auto", "schema of the set; auto = by the store's robot", ("auto", *ROBOTS)),
         Option(
             "cameras",
             "",
-            "head or hand=store's camera, comma-separated; empty = as they are named, or the only one as head",
+            "head, hand, hand_left or hand_right=store's camera, comma-separated; empty = as they are named, or the "
+            "only one as head",
         ),
         *(option for option in LeRobotV21.options if option.name in _VIDEO_OPTIONS),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,12 @@ from robot_datasets.exporters.arm_columns import (
     commanded_arm,
     commanded_gripper,
     left_out,
+    require_finite,
     require_measured_arm,
 )
 from robot_datasets.exporters.interndata_robots import Layout, layout_of
-from robot_datasets.features import ACTION, IMAGE_PREFIX, Feature
+from robot_datasets.features import ACTION, IMAGE_PREFIX, STATE, Feature
 from robot_datasets.importers.interndata_checks import WIDEST_GRIPPER_M
-from robot_datasets.kinematics import PANDA
 from robot_datasets.schemas import EmbodimentSchema, load_schema
 from robot_datasets.store import EpisodeStore
 
@@ -29,8 +29,30 @@ FORMAT = "interndata"
 _NO_COMMANDS = ("next", "puppet")
 """Words in the meaning of actions that are recorded states, not what a controller was told."""
 
+OPENNESS = ("actions", "master_actions")
+"""Families of columns that have the commanded gripper; two arms have it in the second only."""
+
 _AT_AN_END = 0.01
 """A gripper is open or closed if less of its way is missing; a measured one stops short of its ends."""
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """Where one arm's columns come from.
+
+    Attributes:
+        prefix: What its names begin with; of a single arm nothing.
+        measured: Joints that were measured.
+        gripper: The gripper that was measured.
+        commanded: Joints that were commanded; None if the action is something else.
+        openness: The commanded gripper; None if the action has none of known polarity.
+    """
+
+    prefix: str
+    measured: ArmColumns
+    gripper: GripperColumn
+    commanded: ArmColumns | None
+    openness: GripperColumn | None
 
 
 @dataclass(frozen=True)
@@ -40,22 +62,16 @@ class InternDataPlan:
     Attributes:
         layout: The robot.
         schema: What its columns mean.
-        measured: Joints that were measured.
-        gripper: The gripper that was measured.
-        commanded: Joints that were commanded; None if the action is something else.
-        openness: The commanded gripper; None if the action has none of known polarity.
-        recorded: Column -> feature of the store that is exactly this.
+        arms: Its arms, as many as the layout has prefixes.
+        recorded: Column -> feature of the store, and those of its components, that are exactly this.
         cameras: Camera of the layout -> camera of the store.
         losses: What does not come along or is made up, in words.
     """
 
     layout: Layout
     schema: EmbodimentSchema
-    measured: ArmColumns
-    gripper: GripperColumn
-    commanded: ArmColumns | None
-    openness: GripperColumn | None
-    recorded: Mapping[str, str]
+    arms: tuple[ArmPlan, ...]
+    recorded: Mapping[str, tuple[str, slice]]
     cameras: Mapping[str, str]
     losses: tuple[str, ...]
 
@@ -72,33 +88,53 @@ def plan_export(store: EpisodeStore, options: Mapping[str, str]) -> InternDataPl
     """
     layout = layout_of(store, options["robot"])
     schema = load_schema(layout.schema)
-    measured = require_measured_arm(store, len(PANDA.links), layout.schema)
-    gripper = _gripper(store, measured, layout)
-    action = store.features.get(ACTION)
-    told = action is not None and not any(word in action.meaning for word in _NO_COMMANDS)
-    commanded = commanded_arm(store.features, len(PANDA.links)) if told else None
-    openness = commanded_gripper(store.features) if told else None
+    arms = tuple(_arm(store, layout, prefix) for prefix in layout.prefixes)
     cameras = _cameras(store, schema, options["cameras"])
     recorded = _recorded(store, schema)
-    parts = measured.taken()
-    for taken in (set(commanded.joints) if commanded else set(), {openness.column} if openness else set()):
-        if taken:
-            parts.setdefault(ACTION, set()).update(taken)
-    whole = {*recorded.values(), *(IMAGE_PREFIX + camera for camera in cameras.values())}
-    losses = left_out(store.features, whole, parts)
-    losses += _not_told(store, commanded, openness)
-    losses += _made_up(store, layout, schema, gripper, recorded)
+    whole = {name for name, _ in recorded.values()} | {IMAGE_PREFIX + camera for camera in cameras.values()}
+    taken = _taken(arms)
+    require_finite(store, {*taken, *(name for name, _ in recorded.values())})
+    losses = left_out(store.features, whole, taken)
+    losses += _not_told(store, schema, arms)
+    losses += _made_up(store, layout, schema, arms, recorded)
     return InternDataPlan(
         layout=layout,
         schema=schema,
-        measured=measured,
-        gripper=gripper,
-        commanded=commanded,
-        openness=openness,
+        arms=arms,
         recorded=recorded,
         cameras=cameras,
         losses=tuple(losses),
     )
+
+
+def _arm(store: EpisodeStore, layout: Layout, prefix: str) -> ArmPlan:
+    """Find one arm's columns in the store."""
+    count = len(layout.arm.links)
+    measured = require_measured_arm(store, count, layout.schema, prefix)
+    action = store.features.get(ACTION)
+    told = action is not None and not any(word in action.meaning for word in _NO_COMMANDS)
+    return ArmPlan(
+        prefix=prefix,
+        measured=measured,
+        gripper=_gripper(store, measured, layout),
+        commanded=commanded_arm(store.features, count, prefix) if told else None,
+        openness=commanded_gripper(store.features, prefix) if told else None,
+    )
+
+
+def _taken(arms: Sequence[ArmPlan]) -> dict[str, set[int]]:
+    """Return feature -> which of its components the arms are made of."""
+    parts: dict[str, set[int]] = {}
+    for arm in arms:
+        for name, columns in arm.measured.taken().items():
+            parts.setdefault(name, set()).update(columns)
+        commands = {
+            *(arm.commanded.joints if arm.commanded else ()),
+            *([arm.openness.column] if arm.openness else ()),
+        }
+        if commands:
+            parts.setdefault(ACTION, set()).update(commands)
+    return parts
 
 
 def _gripper(store: EpisodeStore, measured: ArmColumns, layout: Layout) -> GripperColumn:
@@ -147,13 +183,17 @@ def _cameras(store: EpisodeStore, schema: EmbodimentSchema, option: str) -> dict
     return chosen
 
 
-def _recorded(store: EpisodeStore, schema: EmbodimentSchema) -> dict[str, str]:
+def _recorded(store: EpisodeStore, schema: EmbodimentSchema) -> dict[str, tuple[str, slice]]:
     """Return the columns that the store has under the names that our importer gives them, with their conventions."""
     found = {}
     for name, source in schema.features.items():
-        feature = store.features.get(name) if len(source.parts) == 1 else None
-        if feature is not None and _conventions(feature) == _conventions(schema.feature(name)):
-            found[source.parts[0].source] = name
+        feature = store.features.get(name) if name != STATE else None
+        if feature is None or _conventions(feature) != _conventions(schema.feature(name)):
+            continue
+        first = 0
+        for part in source.parts:
+            found[part.source] = (name, slice(first, first + part.size))
+            first += part.size
     return found
 
 
@@ -161,17 +201,20 @@ def _conventions(feature: Feature) -> tuple[object, ...]:
     return feature.shape, feature.units, feature.frame, feature.rotation
 
 
-def _not_told(store: EpisodeStore, commanded: ArmColumns | None, openness: GripperColumn | None) -> list[str]:
+def _not_told(store: EpisodeStore, schema: EmbodimentSchema, arms: Sequence[ArmPlan]) -> list[str]:
     """Say which commands the set goes without."""
+    known = {part.source for action in schema.actions.values() for part in action.parts}
     lost = []
-    if commanded is None:
-        lost.append("master_actions.joint.position is left out: the actions are no commanded joint positions")
-    if openness is None:
+    if without := [arm.prefix for arm in arms if arm.commanded is None]:
+        names = ", ".join(f"master_actions.{prefix}joint.position" for prefix in without)
+        lost.append(f"left out: {names}, because the actions are no commanded joint positions")
+    if without := [arm.prefix for arm in arms if arm.openness is None]:
+        openness = [f"{kind}.{prefix}gripper.openness" for prefix in without for kind in OPENNESS]
+        names = ", ".join(name for name in openness if name in known)
         lost.append(
-            "actions.gripper.openness and master_actions.gripper.openness are left out: the actions hold no command "
-            "of a gripper whose polarity is declared"
+            f"left out: {names}, because the actions hold no command of a gripper whose polarity is declared"
         )
-    elif between := _between(store, openness):
+    if between := sum(_between(store, arm.openness) for arm in arms if arm.openness):
         lost.append(f"openness is 1 or 0: {between} commands between open and closed go to the nearer one")
     return lost
 
@@ -180,13 +223,16 @@ def _made_up(
     store: EpisodeStore,
     layout: Layout,
     schema: EmbodimentSchema,
-    gripper: GripperColumn,
-    recorded: Mapping[str, str],
+    arms: Sequence[ArmPlan],
+    recorded: Mapping[str, tuple[str, slice]],
 ) -> list[str]:
     """Say what is computed, coarser than in the store, or missing beside a published set."""
     told = []
-    single = [source.parts[0].source for source in schema.features.values() if len(source.parts) == 1]
-    computed = [name for name in single if _is_computed(name) and name not in recorded]
+    poses = {column for prefix in layout.prefixes for column in layout.poses(prefix)}
+    others = [
+        part.source for name, source in schema.features.items() if name != STATE for part in source.parts
+    ]
+    computed = [name for name in others if name in poses and name not in recorded]
     if computed:
         own = (
             f"; {END_EFFECTOR}, the pose of another tool, stays behind"
@@ -194,14 +240,18 @@ def _made_up(
             else ""
         )
         told.append(f"computed from the joints: {', '.join(computed)}{own}")
-    if layout.binary and (between := _between(store, gripper)):
+    if layout.binary and (between := sum(_between(store, arm.gripper) for arm in arms)):
         told.append(
             f"states.gripper.position is 1 from half open on, else 0, as in the published sets: {between} steps lie "
             "between"
         )
-    absent = [name for name in single if not _is_computed(name) and name not in recorded]
+    absent = [name for name in others if name not in poses and name not in recorded]
     if absent:
         told.append(f"not in the set, because the store does not know them: {', '.join(absent)}")
+    if schema.named_only:
+        told.append(
+            f"no published set is of this robot; readers other than ours do not know {schema.labels[0]}"
+        )
     failed = int(np.count_nonzero(np.asarray(store.episodes["success"]) == 0))
     if failed:
         told.append(f"{failed} episodes did not succeed, which other readers are not told")
@@ -212,8 +262,3 @@ def _between(store: EpisodeStore, gripper: GripperColumn) -> int:
     """Count the steps at which a gripper is neither open nor closed."""
     values = gripper.openness({gripper.feature: store.column(gripper.feature)})
     return int(np.count_nonzero((values > _AT_AN_END) & (values < 1 - _AT_AN_END)))
-
-
-def _is_computed(column: str) -> bool:
-    """Whether a column of the states follows from the joints."""
-    return column == "states.gripper.pose" or column.startswith(("states.ee_to_", "states.tcp_to_"))

@@ -14,6 +14,7 @@ from robot_datasets.exporters.arm_columns import (
     camera_pairs,
     commanded_arm,
     left_out,
+    require_finite,
     require_measured_arm,
     tool_pose,
 )
@@ -78,6 +79,8 @@ def plan_export(store: EpisodeStore, options: Mapping[str, str]) -> RoboMindPlan
     _require_labels(store)
     commanded = commanded_arm(store.features, len(arm.links))
     pose = tool_pose(store.features)
+    poses = [] if isinstance(pose, str) else [END_EFFECTOR]
+    require_finite(store, {*measured.taken(), *poses, *([ACTION] if commanded else [])})
     warnings = _losses(store, measured, cameras)
     if measured.closed is None:
         warnings.append(

@@ -73,9 +73,10 @@ class RobotChoice:
             named = [schema for schema in fitting if _has_label(schema, label)]
             if named:
                 return named[0]
-        likely = [schema for schema in fitting if _fits_gripper(schema, reach)]
-        if len(likely or fitting) == 1:
-            return (likely or fitting)[0]
+        usual = [schema for schema in fitting if not schema.named_only]
+        likely = [schema for schema in usual if _fits_gripper(schema, reach)]
+        if len(likely or usual) == 1:
+            return (likely or usual)[0]
         names = ", ".join(schema.name for schema in fitting or self.known)
         if fitting:
             raise DatasetError(

@@ -129,6 +129,7 @@ class EmbodimentSchema:
         format: Name of the importer it belongs to.
         labels: What selects it in a source: a folder, a robot type.
         summary: One line.
+        named_only: Whether columns alone never say that it is this robot: a label or an option has to.
         fps: Rate [Hz] to assume if the source states none; None if the source states it.
         task: Instruction of every episode, if the source has none.
         cameras: Short name -> where its frames are.
@@ -146,6 +147,7 @@ class EmbodimentSchema:
     format: str
     labels: tuple[str, ...]
     summary: str
+    named_only: bool = False
     fps: float | None = None
     task: str = ""
     cameras: Mapping[str, CameraSource] = field(default_factory=dict)
