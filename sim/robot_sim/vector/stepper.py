@@ -15,7 +15,6 @@ import numpy as np
 
 from robot_datasets.errors import UserError, unknown_name
 from robot_sim.engine import mujoco
-from robot_sim.vector.layout import STATE_SPEC
 
 BACKENDS = ("mujoco", "warp")
 

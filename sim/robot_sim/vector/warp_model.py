@@ -8,6 +8,7 @@ are copied into those; anything else must be equal in all models, and stay what 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import warnings
 from collections.abc import Sequence
@@ -23,11 +24,13 @@ mjw: Any = importlib.import_module("mujoco_warp")
 # What pictures and sensors are made of: neither has a part in a step.
 _NOT_PHYSICS = ("cam_", "light_", "mat_", "mesh_tex", "tex_", "sensor_")
 _NOT_PHYSICS_EITHER = ("geom_rgba", "geom_matid", "geom_group", "site_rgba")
+WATCHED_BYTES = 65536  # arrays up to this size are looked at for changes
 # Options with a leading dimension, and those that put_model turns into something else.
 _OPTIONS = ("timestep", "gravity", "magnetic")
 _FIXED_OPTIONS = (
     *("integrator", "cone", "solver", "iterations", "ls_iterations", "ccd_iterations", "disableflags"),
-    *("enableflags", "tolerance", "ls_tolerance", "ccd_tolerance", "impratio", "density", "viscosity", "wind"),
+    *("enableflags", "tolerance", "ls_tolerance", "ccd_tolerance", "impratio", "density", "viscosity"),
+    "wind",
 )
 
 
@@ -88,6 +91,10 @@ class WarpModel:
             self._values[name] = _read(first, name)[None].copy()
         fixed += [f"opt.{name}" for name in _FIXED_OPTIONS]
         self._fixed = {name: _read(first, name).copy() for name in fixed}
+        # Meshes are compared when a model is new; they are too large to be looked at again in every control step.
+        watched = [*self._values, *(name for name in fixed if _read(first, name).nbytes <= WATCHED_BYTES)]
+        self._watched = tuple(watched)
+        self._seen = [self._digest(first)] * len(models)
         self.refresh(np.arange(len(models)))
 
     def refresh(self, rows: np.ndarray) -> bool:
@@ -99,49 +106,59 @@ class WarpModel:
         users: dict[int, list[int]] = {}
         for row, model in enumerate(self._models):
             users.setdefault(id(model), []).append(row)
-        replaced = False
+        changed: set[str] = set()
         for key in dict.fromkeys(id(self._models[row]) for row in rows.tolist()):
             using = users[key]
             model = self._models[using[0]]
+            digest = self._digest(model)
+            if all(self._seen[row] == digest for row in using):
+                continue
             self._check_fixed(model)
-            for name in self._values:
-                replaced |= self._take(name, _read(model, name), using)
-        return replaced
+            changed |= {name for name in self._values if self._take(name, _read(model, name), using)}
+            for row in using:
+                self._seen[row] = digest
+        replaced = [self._upload(name) for name in sorted(changed)]
+        return any(replaced)
 
     def _take(self, name: str, value: np.ndarray, rows: list[int]) -> bool:
         held, n_envs = self._values[name], len(self._models)
         shared = len(held) == 1
-        if np.array_equal(held[0 if shared else rows[0]], value) and (shared or len(rows) == 1):
+        if all(np.array_equal(held[0 if shared else row], value) for row in rows[: 1 if shared else None]):
             return False
         if shared and len(rows) < n_envs:
             self._values[name] = held = np.repeat(held, n_envs, axis=0)
         held[rows if len(held) > 1 else 0] = value
+        return True
+
+    def _upload(self, name: str) -> bool:
+        held = self._values[name].astype(np.float64)
         owner, attribute = _owner(self.put, name)
         old = getattr(owner, attribute)
-        new = wp.array(
-            np.asarray(held, dtype=np.float64), dtype=old.dtype, shape=(len(held), *old.shape[1:])
-        )
-        if old.shape == new.shape and old.is_contiguous:  # in place: a captured graph goes on reading it
+        new = wp.array(held, dtype=old.dtype, shape=(len(held), *old.shape[1:]))
+        if old.shape == new.shape:  # in place: a captured graph goes on reading it
             wp.copy(old, new)
             return False
         setattr(owner, attribute, new)
         return True
 
+    def _digest(self, model: Any) -> bytes:
+        seen = hashlib.blake2b(digest_size=16)
+        for name in self._watched:
+            seen.update(_read(model, name).tobytes())
+        return seen.digest()
+
     def _check_fixed(self, model: Any) -> None:
         for name, expected in self._fixed.items():
             if not np.array_equal(_read(model, name), expected):
                 raise WarpModelError(
-                    f"backend 'warp': {name} differs between environments, or was changed after the first step was "
-                    "made ready; mujoco_warp has one value for all. Make a new simulation with it, or use "
-                    "backend='mujoco'"
+                    f"backend 'warp': {name} differs between environments, or has changed; mujoco_warp has one "
+                    "value for all. Make a new simulation with it, or use backend='mujoco'"
                 )
 
     def _is_copied(self, name: str, value: np.ndarray) -> bool:
         """Whether `mujoco_warp` holds this very field, in single precision."""
         put = getattr(self.put, name).numpy()
-        return put.size == value.size and np.array_equal(
-            put.ravel().astype(np.float32), value.ravel().astype(np.float32)
-        )
+        return put.size == value.size and np.array_equal(put.ravel(), value.ravel().astype(put.dtype))
 
 
 def _read(model: Any, name: str) -> np.ndarray:

@@ -40,25 +40,25 @@ def _watch(
 ) -> None:  # fmt: skip
     """Start unstable environments over, as MuJoCo does, and note them; note how full the buffers were."""
     world = wp.tid()
-    bad = int(0)
+    bad = wp.int32(0)  # a variable of Warp's: a literal would be a constant
     for i in range(qpos.shape[1]):
         if not (wp.abs(qpos[world, i]) <= MAX_VALUE):  # true of NaN
-            bad = int(1)
+            bad = 1
     for j in range(qvel.shape[1]):
         if not (wp.abs(qvel[world, j]) <= MAX_VALUE) or not (wp.abs(qacc[world, j]) <= MAX_VALUE):
-            bad = int(1)
+            bad = 1
     for k in range(act.shape[1]):
         if not (wp.abs(act[world, k]) <= MAX_VALUE):
-            bad = int(1)
+            bad = 1
     if bad == 1:
         lost[world] = 1
         for i in range(qpos.shape[1]):
             qpos[world, i] = qpos0[i]
         for j in range(qvel.shape[1]):
-            qvel[world, j] = float(0.0)
-            qacc_warmstart[world, j] = float(0.0)
+            qvel[world, j] = 0.0
+            qacc_warmstart[world, j] = 0.0
         for k in range(act.shape[1]):
-            act[world, k] = float(0.0)
+            act[world, k] = 0.0
     wp.atomic_max(peaks, 0, nefc[world])
     if world == 0:
         wp.atomic_max(peaks, 1, wp.max(nacon[0], ncollision[0]))
@@ -81,8 +81,6 @@ class WarpStepper:
     Args:
         batch: What is stepped.
         device: Warp's name of a device; None is the first GPU, or the CPU where there is none.
-        contacts: Contacts per environment that buffers hold to begin with.
-        rows: Rows of constraints per environment that buffers hold to begin with.
 
     Attributes:
         device: Where it runs.
@@ -98,12 +96,10 @@ class WarpStepper:
         batch: Batch,
         *,
         device: str | None = None,
-        contacts: int = FIRST_CONTACTS,
-        rows: int = FIRST_ROWS,
     ) -> None:
         self._batch, self._n_envs = batch, len(batch.models)
         self.device = _find_device(device)
-        self.contacts, self.rows = contacts, rows
+        self.contacts, self.rows = FIRST_CONTACTS, FIRST_ROWS
         first = batch.models[0]
         with wp.ScopedDevice(self.device):
             self._model = WarpModel(batch.models)
@@ -113,7 +109,9 @@ class WarpStepper:
         self._graph: Any = None
         self._stale = np.zeros(self._n_envs, dtype=bool)
         parked = mujoco.MjData(first)
-        self._parked_state, self._parked_inputs = (np.empty((1, a.shape[1])) for a in (batch.states, batch.inputs))
+        self._parked_state, self._parked_inputs = (
+            np.empty((1, a.shape[1])) for a in (batch.states, batch.inputs)
+        )
         mujoco.mj_getState(first, parked, self._parked_state[0], STATE_SPEC)
         mujoco.mj_getState(first, parked, self._parked_inputs[0], batch.input_spec)
 
@@ -165,10 +163,8 @@ class WarpStepper:
         states = np.repeat(self._parked_state, self._n_envs, axis=0)
         inputs = np.repeat(self._parked_inputs, self._n_envs, axis=0)
         states[rows], inputs[rows] = batch.states[rows], batch.inputs[rows]
-        views = split_inputs(batch.models[0], inputs, batch.input_spec)
-        bad = ~_bounded(views["ctrl"]).all(axis=1)
-        views["ctrl"][bad] = 0.0  # as MuJoCo does
-        lost = ~_bounded(states).all(axis=1) | ~np.isfinite(inputs).all(axis=1)
+        # Larger numbers are instability to MuJoCo; here they would overflow in the solver, which then ignores them.
+        lost = ~np.all(np.abs(np.concatenate([states, inputs], axis=1)) <= MAX_VALUE, axis=1)  # NaN too
         states[lost], inputs[lost] = self._parked_state, self._parked_inputs
         return states, inputs, lost
 
@@ -249,9 +245,9 @@ class WarpStepper:
             self.contacts = max(2 * self.contacts, -(-contacts // self._n_envs))
         if self.rows > MAX_ROWS or self.contacts > MAX_CONTACTS:
             raise UserError(
-                f"backend 'warp': {rows} rows of constraints in one environment and {contacts} pairs of geoms near each "
-                f"other in {self._n_envs} environments; at most {MAX_ROWS} and {MAX_CONTACTS} each are made room for: "
-                "simplify the collision geometry, or use backend='mujoco'"
+                f"backend 'warp': {rows} rows of constraints in one environment, {contacts} contacts or pairs of near "
+                f"geoms in {self._n_envs}; there is room for {MAX_ROWS} and {MAX_CONTACTS} in each at most: simplify "
+                "the collision geometry, or use backend='mujoco'"
             )
         logger.info(
             "warp: buffers enlarged to %d contacts and %d rows of constraints per environment; the steps are repeated",
@@ -260,11 +256,6 @@ class WarpStepper:
         )
         self._data = None
         return False
-
-
-def _bounded(values: np.ndarray) -> np.ndarray:
-    """Return which values MuJoCo would call good: not NaN and not huge."""
-    return np.abs(values) <= MAX_VALUE
 
 
 def _find_device(name: str | None) -> Any:
