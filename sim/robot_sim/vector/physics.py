@@ -15,6 +15,9 @@ give the same next state, bit for bit.
 Conventions are MuJoCo's: world frame, metres, radians, quaternions wxyz; the angular velocity of a free joint in
 ``qvel`` is in the body's frame. Everything a name of ``mjData`` is used for has that meaning here, with a leading N.
 
+Who steps is a choice (`robot_sim.vector.stepper`): MuJoCo's threads, of which the above is true, or `mujoco_warp` in
+single precision; ``docs/simulation/vectorised.md`` says what differs.
+
 Constraint forces are solved from a cold start at the first physics step of each `step`, as MuJoCo's rollout hands no
 warm start back: a trajectory differs in the last digits from ``mj_step``'s, and a state is all there is to save.
 """

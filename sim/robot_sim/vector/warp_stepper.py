@@ -91,12 +91,7 @@ class WarpStepper:
         UserError: No such device, or a model that cannot be stepped; see `robot_sim.vector.warp_model`.
     """
 
-    def __init__(
-        self,
-        batch: Batch,
-        *,
-        device: str | None = None,
-    ) -> None:
+    def __init__(self, batch: Batch, *, device: str | None = None) -> None:
         self._batch, self._n_envs = batch, len(batch.models)
         self.device = _find_device(device)
         self.contacts, self.rows = FIRST_CONTACTS, FIRST_ROWS
@@ -239,22 +234,23 @@ class WarpStepper:
         room = self.contacts * self._n_envs
         if rows + SPARE_ROWS <= self.rows and contacts <= room:
             return True
-        if rows + SPARE_ROWS > self.rows:
-            self.rows = max(2 * self.rows, rows + SPARE_ROWS)
+        more_rows, more_contacts = self.rows, self.contacts
+        if rows + SPARE_ROWS > more_rows:
+            more_rows = max(2 * more_rows, rows + SPARE_ROWS)
         if contacts > room:
-            self.contacts = max(2 * self.contacts, -(-contacts // self._n_envs))
-        if self.rows > MAX_ROWS or self.contacts > MAX_CONTACTS:
+            more_contacts = max(2 * more_contacts, -(-contacts // self._n_envs))
+        if more_rows > MAX_ROWS or more_contacts > MAX_CONTACTS:
             raise UserError(
                 f"backend 'warp': {rows} rows of constraints in one environment, {contacts} contacts or pairs of near "
                 f"geoms in {self._n_envs}; there is room for {MAX_ROWS} and {MAX_CONTACTS} in each at most: simplify "
                 "the collision geometry, or use backend='mujoco'"
             )
+        self.rows, self.contacts, self._data = more_rows, more_contacts, None
         logger.info(
             "warp: buffers enlarged to %d contacts and %d rows of constraints per environment; the steps are repeated",
             self.contacts,
             self.rows,
         )
-        self._data = None
         return False
 
 

@@ -49,7 +49,7 @@ WARP = pytest.param(
     marks=[
         pytest.mark.skipif(
             find_spec("mujoco_warp") is None,
-            reason="needs pip install 'robot-policies[warp]' (600 MB unpacked)",
+            reason="needs pip install 'robot-policies[warp]' (360 MB unpacked)",
         ),
         pytest.mark.timeout(1200),  # kernels are compiled once on a machine, for minutes
     ],
