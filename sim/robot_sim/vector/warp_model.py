@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from robot_datasets.errors import UserError, one_line
+
+logger = logging.getLogger(__name__)
 
 wp: Any = importlib.import_module("warp")
 mjw: Any = importlib.import_module("mujoco_warp")
@@ -50,11 +53,15 @@ def put_model(model: Any) -> Any:
     if model.nhistory:
         raise _unsupported("delays of actuators and sensors")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on models with frictionless contacts
+        with warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
             put = mjw.put_model(model)
     except (NotImplementedError, ValueError) as error:
         raise _unsupported(one_line(error)) from error
+    for remark in remarks:
+        logger.warning("mujoco_warp: %s", " ".join(str(remark.message).split()))
+    if wp.get_device().is_cuda and not wp.is_conditional_graph_supported():  # CUDA before 12.4
+        put.opt.graph_conditional = False
     # Sensor values are computed from states by MuJoCo, where somebody reads them.
     put.opt.disableflags |= int(mjw.DisableBit.SENSOR)
     return put

@@ -177,7 +177,7 @@ def test_models_may_differ_and_change(model: Any) -> None:
         ends.append(physics.qpos[:, :3].copy())
         own[0].opt.gravity[2] = -3.0
         physics.models[0].opt.gravity[2] = -3.0
-        physics.touch([0])
+        physics.touch(np.array([0]))
         physics.step(40)
         ends.append(physics.qpos[:, :3].copy())
     np.testing.assert_allclose(ends[0], ends[2], rtol=0, atol=1e-4)
