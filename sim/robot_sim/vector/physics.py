@@ -15,7 +15,7 @@ give the same next state, bit for bit.
 Conventions are MuJoCo's: world frame, metres, radians, quaternions wxyz; the angular velocity of a free joint in
 ``qvel`` is in the body's frame. Everything a name of ``mjData`` is used for has that meaning here, with a leading N.
 
-Who steps is a choice (`robot_sim.vector.stepper`): MuJoCo's threads, of which the above is true, or `mujoco_warp` in
+Who steps is a choice (`robot_sim.vector.backends`): MuJoCo's threads, of which the above is true, or `mujoco_warp` in
 single precision; ``docs/simulation/vectorised.md`` says what differs.
 
 Constraint forces are solved from a cold start at the first physics step of each `step`, as MuJoCo's rollout hands no
@@ -33,9 +33,10 @@ import numpy as np
 
 from robot_sim.engine import mujoco
 from robot_sim.rotations import cross
+from robot_sim.vector.backends import make_stepper
 from robot_sim.vector.derived import DerivedQuantities
 from robot_sim.vector.layout import STATE_SPEC, dof_moves_body, input_spec, split_inputs, write_state
-from robot_sim.vector.stepper import Batch, make_stepper
+from robot_sim.vector.stepper import Batch
 
 logger = logging.getLogger(__name__)
 
