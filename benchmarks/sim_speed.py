@@ -10,6 +10,7 @@ same model, 500 Hz  robosuite's compiled model, batched physics, our OSC_POSE in
 same model, 100 Hz  the same with a torque held for five physics steps
 tabletop_lift, osc  our scene, OSC at 100 Hz, observations and rewards
 tabletop_lift, joint   our scene, position servos, observations and rewards
+tabletop_lift, osc, warp   with ``--warp DEVICE``: the same as ``osc``, stepped by mujoco_warp
 
 The methods take turns `--rounds` times, and the fastest round of each counts: on a busy machine the slow rounds measure
 the other programs. ``wall`` is per environment step; ``cpu`` is processor time per environment step, all threads.
@@ -95,8 +96,10 @@ def timed(step: Callable[[], object], steps: int, per_step: int) -> tuple[float,
     return (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count
 
 
-def contestants(n_envs: int, threads: int | None, env: Any) -> dict[str, tuple[Callable[[], object], int]]:
-    """Return name -> (one step, environments it steps)."""
+def contestants(
+    n_envs: int, threads: int | None, env: Any, warp: str | None
+) -> dict[str, tuple[Callable[[], object], int]]:
+    """Return name -> (one step, environments it steps); `warp` is the device of one more, if any."""
     random = np.random.default_rng(0)
 
     def actions(n: int) -> np.ndarray:
@@ -113,8 +116,11 @@ def contestants(n_envs: int, threads: int | None, env: Any) -> dict[str, tuple[C
     for hold, rate in ((1, 500), (5, 100)):
         same = SameModel(env._scene, n_envs, hold, threads)
         made[f"same model, {rate} Hz"] = (lambda same=same: same.step(actions(n_envs)), n_envs)
-    for control in ("osc_delta", "joint_delta"):
-        simulation = TaskSimulation(tabletop_lift.make_task(control=control), n_envs, threads=threads)
+    ours = [("osc", "osc_delta", "mujoco"), ("joint", "joint_delta", "mujoco")]
+    ours += [("osc, warp", "osc_delta", f"warp:{warp}")] if warp else []
+    for name, control, backend in ours:
+        task = tabletop_lift.make_task(control=control)
+        simulation = TaskSimulation(task, n_envs, threads=threads, backend=backend)
         simulation.reset(range(n_envs), range(n_envs))
         size = len(simulation.controller.low)
 
@@ -123,7 +129,7 @@ def contestants(n_envs: int, threads: int | None, env: Any) -> dict[str, tuple[C
             simulation.observe()
             simulation.outcome()
 
-        made[f"tabletop_lift, {control.split('_')[0]}"] = (step, n_envs)
+        made[f"tabletop_lift, {name}"] = (step, n_envs)
     return made
 
 
@@ -156,10 +162,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--trajectories", type=int, default=10, help="episodes of the comparison")
+    parser.add_argument("--warp", metavar="DEVICE", help="time mujoco_warp too, on cpu or cuda:0")
     args = parser.parse_args()
     env: Any = make_task("lift")
     env.reset(seed=0)
-    made = contestants(args.envs, args.threads, env)
+    made = contestants(args.envs, args.threads, env, args.warp)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
     for _ in range(args.rounds):
         for name, (step, count) in made.items():

@@ -67,6 +67,12 @@ EXTRAS: dict[str, Extra] = {
             _INSTALL.format("viz"),
         ),
         Extra(
+            "warp",
+            "optional: vectorised physics on a GPU",
+            {"mujoco_warp": "mujoco-warp", "warp": "warp-lang"},
+            _INSTALL.format("warp"),
+        ),
+        Extra(
             "distributed",
             "conversion on many machines",
             {"ray": "ray"},

@@ -135,7 +135,8 @@ class FlexParams(_Parameters):
 class SimParams(_Parameters):
     """Parameters of a simulation.
 
-    Effective: `dt` [s], the time that one ``simulate`` advances, `substeps`, which it is divided into, and `gravity`.
+    Effective: `dt` [s], the time that one ``simulate`` advances, `substeps`, which it is divided into, `gravity`, and
+    `backend`, which Isaac Gym has not: who steps, ``mujoco`` or ``warp`` (mujoco_warp on a GPU).
     """
 
     def __init__(self) -> None:
@@ -145,6 +146,7 @@ class SimParams(_Parameters):
             up_axis=UpAxis.UP_AXIS_Y,
             gravity=Vec3(0.0, -9.8, 0.0),
             use_gpu_pipeline=False,
+            backend="mujoco",
             num_client_threads=0,
             stress_visualization=False,
             enable_actor_creation_warning=True,

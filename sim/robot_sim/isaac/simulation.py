@@ -33,7 +33,7 @@ class Simulation:
     """N environments.
 
     Args:
-        params: Time-step, substeps and gravity.
+        params: Time-step, substeps, gravity and `backend`: who steps the physics, ``mujoco`` or ``warp``.
         max_timestep: Longest physics step [s].
         threads: Threads of the physics; None uses all cores.
 
@@ -140,7 +140,7 @@ class Simulation:
         model, self._layout = compile_environment(first, self.planes, self.params, self.timestep)
         apply_properties(model, self._layout, first, self.timestep)
         models = [model if env is first else self._model_for(env, model) for env in self.environments]
-        self._physics = BatchedPhysics(models, threads=self._threads)
+        self._physics = BatchedPhysics(models, threads=self._threads, backend=self.params.backend)
         self._read_drives()
         self._place_actors()
 
@@ -291,7 +291,9 @@ class Simulation:
         old = self.physics
         if self._has_forces:
             return
-        new = BatchedPhysics(old.models, threads=self._threads, external_forces=True)
+        new = BatchedPhysics(
+            old.models, threads=self._threads, external_forces=True, backend=self.params.backend
+        )
         qpos, qvel = old.qpos.copy(), old.qvel.copy()
         old.close()
         self._physics, self._has_forces = new, True

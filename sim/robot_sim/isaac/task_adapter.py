@@ -29,6 +29,7 @@ class MujocoVecTask(VectorTask):
         seed: First seed.
         rl_device: Device of the learner.
         threads: Threads of the physics; None uses all cores.
+        backend: Who steps the physics: ``mujoco`` or ``warp``; tensors are on the CPU with both.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class MujocoVecTask(VectorTask):
         seed: int = 0,
         rl_device: str = "cpu",
         threads: int | None = None,
+        backend: str = "mujoco",
     ) -> None:
         self.task = task
-        self.simulation = TaskSimulation(task, num_envs, threads=threads)
+        self.simulation = TaskSimulation(task, num_envs, threads=threads, backend=backend)
         controller = self.simulation.controller
         self._low, self._high = np.asarray(controller.low), np.asarray(controller.high)
         if not (np.isfinite(self._low).all() and np.isfinite(self._high).all()):
@@ -124,7 +126,13 @@ class MujocoVecTask(VectorTask):
 
 
 def vec_task(
-    name: str, num_envs: int = 64, *, seed: int = 0, rl_device: str = "cpu", **options: Any
+    name: str,
+    num_envs: int = 64,
+    *,
+    seed: int = 0,
+    rl_device: str = "cpu",
+    backend: str = "mujoco",
+    **options: Any,
 ) -> MujocoVecTask:
     """Return an own task by name.
 
@@ -133,10 +141,11 @@ def vec_task(
         num_envs: Number of environments.
         seed: First seed.
         rl_device: Device of the learner.
+        backend: Who steps the physics: ``mujoco`` or ``warp``.
         options: Passed to the task's ``make_task``.
 
     Raises:
-        UserError: Unknown task, or one that is no `MujocoTask`.
+        UserError: Unknown task, or one that is no `MujocoTask`; a backend that is not there.
     """
     env = make_task(name, **options)
     simulation = getattr(env, "simulation", None)
@@ -145,4 +154,4 @@ def vec_task(
         raise UserError(
             f"task '{name}' comes from another library; only own MuJoCo tasks (tabletop_*) are vectorised"
         )
-    return MujocoVecTask(task, num_envs, seed=seed, rl_device=rl_device)
+    return MujocoVecTask(task, num_envs, seed=seed, rl_device=rl_device, backend=backend)

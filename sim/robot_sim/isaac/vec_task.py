@@ -35,7 +35,7 @@ class VecTask(VectorTask):
     """See the module's docstring.
 
     Args:
-        config: As for `VectorTask`, and ``sim``: dt, substeps, up_axis, gravity.
+        config: As for `VectorTask`, and ``sim``: dt, substeps, up_axis, gravity, backend.
         rl_device: Device of the learner.
         sim_device: ``"cpu"``.
         graphics_device_id: Ignored.
@@ -120,6 +120,7 @@ def parse_sim_params(config: dict[str, Any]) -> SimParams:
     params.dt = float(config.get("dt", params.dt))
     params.substeps = int(config.get("substeps", params.substeps))
     params.use_gpu_pipeline = bool(config.get("use_gpu_pipeline", False))
+    params.backend = str(config.get("backend", params.backend))
     default = [0.0, 0.0, -9.81] if axis == "z" else [0.0, -9.81, 0.0]
     params.gravity = Vec3(*config.get("gravity", default))
     for name, value in config.get("physx", {}).items():

@@ -87,6 +87,7 @@ class TaskSimulation:
         n_envs: Number of environments N.
         threads: Threads of the physics; None uses all cores.
         randomization: What varies between episodes besides their initial states.
+        backend: Who steps the physics; see `robot_sim.vector.physics.BatchedPhysics`.
 
     Attributes:
         task: The task.
@@ -103,12 +104,13 @@ class TaskSimulation:
         *,
         threads: int | None = None,
         randomization: Randomization | None = None,
+        backend: str = "mujoco",
     ) -> None:
         self.task = task
         self._randomization = randomization or Randomization()
         own = self._randomization.changes_physics
         models = [copy.copy(task.model) for _ in range(n_envs)] if own else task.model
-        self.physics = BatchedPhysics(models, n_envs, threads=threads)
+        self.physics = BatchedPhysics(models, n_envs, threads=threads, backend=backend)
         self._looks: list[dict[str, np.ndarray]] = [{}] * n_envs
         self.controller = task.make_controller(task.names, n_envs)
         self.n_steps = np.zeros(n_envs, dtype=np.int64)

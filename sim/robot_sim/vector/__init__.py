@@ -1,1 +1,1 @@
-"""Many environments of one scene in one process: states as arrays, stepped by MuJoCo's native thread pool."""
+"""Many environments of one scene in one process: states as arrays, stepped by MuJoCo's threads or on a GPU."""

@@ -21,6 +21,7 @@ def make_vector_env(
     threads: int | None = None,
     autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
     randomization: Randomization | None = None,
+    backend: str = "mujoco",
 ) -> MujocoVectorEnv:
     """Build N environments of one of our own MuJoCo tasks.
 
@@ -31,9 +32,11 @@ def make_vector_env(
         threads: Threads of the physics; None uses all cores.
         autoreset_mode: See `robot_sim.vector.vector_env.MujocoVectorEnv`.
         randomization: What varies between episodes besides their initial states.
+        backend: Who steps the physics: ``mujoco`` (threads of this computer) or ``warp`` (mujoco_warp on a GPU).
 
     Raises:
         TaskError: Unknown task or option, or a task of another simulator.
+        UserError: The backend is unknown, not installed, or cannot step the task's model.
     """
     single: Any = make_task(name, **(options or {}))
     try:
@@ -46,5 +49,10 @@ def make_vector_env(
     finally:
         single.close()
     return MujocoVectorEnv(
-        task, num_envs, threads=threads, autoreset_mode=autoreset_mode, randomization=randomization
+        task,
+        num_envs,
+        threads=threads,
+        autoreset_mode=autoreset_mode,
+        randomization=randomization,
+        backend=backend,
     )

@@ -15,6 +15,9 @@ give the same next state, bit for bit.
 Conventions are MuJoCo's: world frame, metres, radians, quaternions wxyz; the angular velocity of a free joint in
 ``qvel`` is in the body's frame. Everything a name of ``mjData`` is used for has that meaning here, with a leading N.
 
+Who steps is a choice (`robot_sim.vector.backends`): MuJoCo's threads, of which the above is true, or `mujoco_warp` in
+single precision; ``docs/simulation/vectorised.md`` says what differs.
+
 Constraint forces are solved from a cold start at the first physics step of each `step`, as MuJoCo's rollout hands no
 warm start back: a trajectory differs in the last digits from ``mj_step``'s, and a state is all there is to save.
 """
@@ -22,7 +25,6 @@ warm start back: a trajectory differs in the last digits from ``mj_step``'s, and
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +33,10 @@ import numpy as np
 
 from robot_sim.engine import mujoco
 from robot_sim.rotations import cross
+from robot_sim.vector.backends import make_stepper
 from robot_sim.vector.derived import DerivedQuantities
 from robot_sim.vector.layout import STATE_SPEC, dof_moves_body, input_spec, split_inputs, write_state
+from robot_sim.vector.stepper import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +58,13 @@ class BatchedPhysics:
         n_envs: Number of environments N; may be left out with a list of models.
         threads: Worker threads; None uses the cores this process may use, 0 steps on the calling thread.
         external_forces: Offer `qfrc_applied` and `xfrc_applied`, which cost a little time in every step.
+        backend: Who steps: ``mujoco``, or ``warp`` (`robot_sim.vector.warp_stepper`), in single precision.
 
     Attributes:
         model: The first model; names, sizes and addresses are those of all.
         models: N models.
         n_envs: N.
+        backend: As given.
         diverged: (N,) bool: the simulation of this environment became unstable in a `step`. It stands where it was
             before that, and stays there until `set_state` or `restore`.
     """
@@ -70,6 +76,7 @@ class BatchedPhysics:
         *,
         threads: int | None = None,
         external_forces: bool = False,
+        backend: str = "mujoco",
     ) -> None:
         if mujoco.get_mju_user_warning() is None:  # else MuJoCo writes MUJOCO_LOG.TXT into the current folder
             mujoco.set_mju_user_warning(_log_warning)
@@ -85,12 +92,11 @@ class BatchedPhysics:
         self._state = np.zeros((self.n_envs, mujoco.mj_stateSize(model, STATE_SPEC)))
         self._inputs = np.zeros((self.n_envs, mujoco.mj_stateSize(model, self._input_spec)))
         self._views = split_inputs(model, self._inputs, self._input_spec)
-        threads = _available_cores() if threads is None else threads
-        self.threads = 0 if threads <= 1 or self.n_envs == 1 else min(threads, self.n_envs)
-        self._pool = mujoco.rollout.Rollout(nthread=self.threads)
-        self._thread_data = [mujoco.MjData(model) for _ in range(max(1, self.threads))]
         self._derived = DerivedQuantities(self.models, self._state, self._inputs, self._input_spec)
         self.diverged = np.zeros(self.n_envs, dtype=bool)
+        self.backend = backend
+        batch = Batch(self.models, self._state, self._inputs, self._input_spec)
+        self._stepper = make_stepper(backend, batch, threads=threads)
         self._default = self._default_state()
         self._ancestors = dof_moves_body(model)
         self.set_state(np.arange(self.n_envs))
@@ -191,6 +197,7 @@ class BatchedPhysics:
     def touch(self, indices: np.ndarray | slice = slice(None)) -> None:
         """Say that controls, mocap poses, forces or model parameters were written, before reading what follows."""
         self._derived.invalidate(indices)
+        self._stepper.touch(indices)
 
     def packed(self, row: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Return copies of an environment's state and inputs and the bits of these, for `layout.write_state`."""
@@ -214,19 +221,7 @@ class BatchedPhysics:
         if len(rows) == 0 or n_steps == 0:
             return
         before = self._state[rows]
-        control = np.repeat(self._inputs[rows, None], n_steps, axis=1)
-        after = np.empty((len(rows), n_steps, self._state.shape[1]))
-        self._pool.rollout(
-            [self.models[i] for i in rows],
-            self._thread_data,
-            before,
-            control,
-            control_spec=self._input_spec,
-            nstep=n_steps,
-            state=after,
-            skip_checks=True,
-        )
-        final = after[:, -1]
+        final = self._stepper.step(rows, n_steps)
         # MuJoCo answers instability by starting over from its initial state, which shows in the clock.
         elapsed = n_steps * np.array([self.models[i].opt.timestep for i in rows])
         lost = np.abs(final[:, 0] - before[:, 0] - elapsed) > 0.5 * elapsed / n_steps
@@ -237,7 +232,7 @@ class BatchedPhysics:
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.close()
+        self._stepper.close()
 
     # --- what follows from the state --------------------------------------------------------------------------
 
@@ -382,10 +377,6 @@ class BatchedPhysics:
 
 def _log_warning(message: str) -> None:
     logger.debug("mujoco: %s", message)
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

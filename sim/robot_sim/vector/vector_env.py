@@ -53,6 +53,7 @@ class MujocoVectorEnv(gymnasium.vector.VectorEnv[Observation, np.ndarray, np.nda
         randomization: What varies between episodes besides their initial states.
         cameras: Who draws; None draws in this process, one environment after the other.
         render_size: Side of the frames that `render` returns [px].
+        backend: Who steps the physics: ``mujoco`` or ``warp``; see `robot_sim.vector.physics.BatchedPhysics`.
 
     Attributes:
         simulation: What runs.
@@ -68,11 +69,14 @@ class MujocoVectorEnv(gymnasium.vector.VectorEnv[Observation, np.ndarray, np.nda
         randomization: Randomization | None = None,
         cameras: Cameras | None = None,
         render_size: int = 256,
+        backend: str = "mujoco",
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs: expected >= 1, got {num_envs}")
         self.task, self.task_spec = task, task.full_spec
-        self.simulation = TaskSimulation(task, num_envs, threads=threads, randomization=randomization)
+        self.simulation = TaskSimulation(
+            task, num_envs, threads=threads, randomization=randomization, backend=backend
+        )
         self.num_envs = num_envs
         self.metadata = {
             "render_modes": ["rgb_array"],
