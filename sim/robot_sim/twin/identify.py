@@ -2,7 +2,8 @@
 
 Least squares over batched rollouts of short pieces (`robot_sim.twin.segments`), by `robot_sim.twin.search`. First the
 arm alone, on pieces in which no object moves: stiffness and latency, which would else be mistaken for a block that
-resists. Then all four on the pieces in which the object moves most. Residuals are divided by their noise and bounded,
+resists. Then all four on the pieces in which the object moves most, and again on pieces that start where a twin with
+what was found was. Residuals are divided by their noise and bounded,
 as a contact that is missed by a millimetre is no information. Then the direction in which the data say least is walked
 along (`robot_sim.twin.valley`). The uncertainty is that of the data, from resampled pieces (bootstrap): the spread of
 their choices along the valley, and of one more step across it; and what the model cannot resolve
@@ -22,11 +23,13 @@ from robot_sim.twin.cell_log import CellLog
 from robot_sim.twin.parallel import ParallelCell
 from robot_sim.twin.search import Search
 from robot_sim.twin.segments import Segment, cut, yaw_of
+from robot_sim.twin.valley import Roll
 
 NAMES: tuple[str, ...] = ("friction", "mass", "stiffness", "command_latency")
 _ROBUST = 3.0  # residuals are bounded here, smoothly, in units of the noise
 _STEPS = np.array([0.05, 0.05, 0.05, 0.01])  # of the finite differences: logarithms of factors, and s
 _OBJECT, _ARM = (0, 1), (2, 3)  # which of `NAMES`
+_FEWEST = 4  # pieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class IdentificationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"population": 2, "rounds": 1, "pieces": 4, "bootstrap": 2, "valley": 3}
+        least = {"population": 2, "rounds": 1, "pieces": _FEWEST, "bootstrap": 2, "valley": 6}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"identification: {name} {getattr(self, name)}; expected at least {bound}")
@@ -178,35 +181,31 @@ def identify(
         ConfigError: No recording, or too few pieces in which the object moves.
     """
     config = config or IdentificationConfig()
-    pieces = [p for p in cut(cell, logs, body, seconds=config.seconds) if len(p.seen)]
-    if len(pieces) < 4:
-        raise ConfigError(
-            f"identification: {len(pieces)} usable pieces, expected 4 or more; record more pushes"
-        )
-    moved = pieces[: config.pieces]
     rolls = _Rolls(cell, body, config.joint_noise)
-    start = np.zeros(len(NAMES))
+    tell = progress or (lambda *_: None)
+    pieces = _pieces(cell, logs, body, config)
+    start, drawn = np.zeros(len(NAMES)), _OBJECT + _ARM
     still = _still(pieces, limit=2 * cell.noise.position)[: config.still_pieces]
-    if len(still) >= 4:
-        arm = _search(rolls.over(still), start, config, free=_ARM, drawn=_ARM)
-        while arm.step() and arm.rounds < config.rounds:
-            pass
-        start = arm.best
-    search = _search(rolls.over(moved), start, config, free=_OBJECT + _ARM, drawn=_OBJECT)
-    if len(still) < 4:
-        search.draw(config.population, _OBJECT + _ARM, config.seed + 1)
-    worth = True
-    while worth and search.rounds < config.rounds:
-        worth = search.step()
-        if progress is not None:
-            progress(search.rounds, config.rounds, search.loss)
+    if len(still) >= _FEWEST:
+        arm = _search(rolls.over(still), start, config, free=_ARM)
+        arm.draw(config.population, _ARM, config.seed)
+        start, drawn = [arm.best for _ in arm.walk(config.rounds)][-1], _OBJECT
+    rough = _search(rolls.over(pieces[: config.pieces]), start, config, free=_OBJECT + _ARM)
+    before = rough.losses([np.zeros(len(NAMES))])[0]
+    rough.draw(config.population, drawn, config.seed)
+    for loss in rough.walk(config.rounds):
+        tell(rough.rounds, 2 * config.rounds, loss)
+    # Once more on pieces that start where the twin says with what was found: it knows better where the block was.
+    moved = _pieces(changed(cell, body, _physical(rough.best)), logs, body, config)[: config.pieces]
+    search = _search(rolls.over(moved), rough.best, config, free=_OBJECT + _ARM)
+    for loss in search.walk(config.rounds):
+        tell(config.rounds + search.rounds, 2 * config.rounds, loss)
     spread = search.along_valley(
         reach=config.reach, points=config.valley, resamples=config.bootstrap, seed=config.seed + 2
     )
     spread = np.hypot(spread, config.unresolved)
     spread[:3] *= np.exp(search.best[:3])
     found = _physical(search.best)
-    before = search.losses([np.zeros(len(NAMES))])[0]
     parameters: dict[str, float] = dict(zip(NAMES, found.tolist(), strict=True))
     uncertainty: dict[str, float] = dict(zip(NAMES, spread.tolist(), strict=True))
     return Identified(
@@ -227,7 +226,7 @@ class _Rolls:
         self._cell, self._body, self._joint_noise = cell, body, joint_noise
         self.count = 0
 
-    def over(self, pieces: Sequence[Segment]) -> Callable[[list[np.ndarray]], np.ndarray]:
+    def over(self, pieces: Sequence[Segment]) -> Roll:
         """Return the function of candidates that gives their residuals (C, S, R) over some pieces."""
 
         def roll(candidates: list[np.ndarray]) -> np.ndarray:
@@ -238,17 +237,17 @@ class _Rolls:
         return roll
 
 
-def _search(
-    roll: Callable[[list[np.ndarray]], np.ndarray],
-    start: np.ndarray,
-    config: IdentificationConfig,
-    *,
-    free: tuple[int, ...],
-    drawn: tuple[int, ...],
-) -> Search:
-    search = Search(roll, start, bounds=_bounds(config), steps=_STEPS, free=free)
-    search.draw(config.population, drawn, config.seed)
-    return search
+def _search(roll: Roll, start: np.ndarray, config: IdentificationConfig, *, free: tuple[int, ...]) -> Search:
+    return Search(roll, start, bounds=_bounds(config), steps=_STEPS, free=free)
+
+
+def _pieces(cell: Cell, logs: Sequence[CellLog], body: str, config: IdentificationConfig) -> list[Segment]:
+    pieces = [piece for piece in cut(cell, logs, body, seconds=config.seconds) if len(piece.seen)]
+    if len(pieces) < _FEWEST:
+        raise ConfigError(
+            f"identification: {len(pieces)} usable pieces, expected {_FEWEST} or more; record more pushes"
+        )
+    return pieces
 
 
 def _still(pieces: Sequence[Segment], *, limit: float) -> list[Segment]:

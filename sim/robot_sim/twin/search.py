@@ -7,7 +7,7 @@ costs little more than one rollout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -67,6 +67,14 @@ class Search:
         self._choose([self._moved(way) for way in [*ways, *self._along(normal)]])
         return self.loss < 0.995 * before
 
+    def walk(self, rounds: int) -> Iterator[float]:
+        """Step until it is not worth it any more, or so often; yields the loss after each step."""
+        while self.rounds < rounds:
+            worth = self.step()
+            yield self.loss
+            if not worth:
+                return
+
     def along_valley(self, *, reach: float, points: int, resamples: int, seed: int) -> np.ndarray:
         """Settle where in the valley (`robot_sim.twin.valley`); return a standard deviation of each free component."""
         self._differentiate()
@@ -75,10 +83,10 @@ class Search:
         along[self._free] = self._weakest(self._normal(np.arange(self._slopes.shape[1]))[0])
         slopes = np.zeros((len(self.best), *self._slopes.shape[1:]))
         slopes[self._free] = self._slopes
-        candidates, losses = walk(
+        bottom, losses = walk(
             self._roll, self.best, slopes, along, (self.low, self.high), reach=reach, points=points
         )
-        self.best, chosen = vote(candidates, losses, resamples=resamples, seed=seed + 1)
+        self.best, chosen = vote(bottom, losses, along, resamples=resamples, seed=seed + 1)
         self.loss = self.losses([self.best])[0]
         return np.hypot(across, chosen[self._free])
 

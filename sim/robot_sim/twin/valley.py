@@ -3,8 +3,8 @@
 In slow pushing the block goes where the rod goes: much friction with little mass fits nearly as well as the reverse.
 Gauss-Newton stops somewhere in such a valley, as finite differences of contacts are rough and make it look steeper than
 it is, and an uncertainty made of them is several times too small. So points are set along the valley, each is brought
-to the bottom with the other directions, and the pieces vote: resampled pieces (bootstrap) choose their best point, the
-choices' mean is the estimate (bagging) and their spread its uncertainty.
+to the bottom with the other directions, and the pieces vote: resampled pieces (bootstrap) choose where their smoothed
+loss is least, the choices' mean is the estimate (bagging) and their spread its uncertainty.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 Roll = Callable[[list[np.ndarray]], np.ndarray]
 _SHORTER = 0.8  # of each step across the valley, as slopes are those of one point
 _DAMPING = 0.05
+_DEGREE = 4  # of the polynomial that smooths the logarithm of the loss along the valley
+_FINE = 201
 
 
 def walk(
@@ -42,35 +44,39 @@ def walk(
         rounds: Steps across the valley.
 
     Returns:
-        Candidates (C, D) of all rounds, and the loss of every piece (C, S).
+        Points (P, D) in order along the valley, those within bounds, and the loss of every piece there (P, S).
     """
     low, high = bounds
     across = np.linalg.svd(along[None])[2][1:]
     flat = np.einsum("qd,dsr->qsr", across, slopes).reshape(len(across), -1)
     normal = flat @ flat.T
     normal += _DAMPING * np.diag(np.diag(normal)) + 1e-9 * np.eye(len(across))
-    offsets = np.linspace(-reach, reach, points)[:, None]
-    now = best + offsets * along
+    now = best + np.linspace(-reach, reach, points)[:, None] * along
     now = now[np.all((now >= low) & (now <= high), axis=1)]
-    candidates, losses = [best[None]], [np.square(roll([best])).sum(axis=2)]
+    lowest, losses = now.copy(), np.full((len(now), slopes.shape[1]), np.inf)
     for last in range(rounds, -1, -1):
         found = roll(list(now))
-        candidates.append(now)
-        losses.append(np.square(found).sum(axis=2))
+        each = np.square(found).sum(axis=2)
+        better = each.mean(axis=1) < losses.mean(axis=1)
+        lowest[better], losses[better] = now[better], each[better]
         if last:
             gradient = flat @ found.reshape(len(now), -1).T
             now = np.clip(now - _SHORTER * np.linalg.solve(normal, gradient).T @ across, low, high)
-    return np.concatenate(candidates), np.concatenate(losses)
+    return lowest, losses
 
 
 def vote(
-    candidates: np.ndarray, losses: np.ndarray, *, resamples: int, seed: int
+    points: np.ndarray, losses: np.ndarray, along: np.ndarray, *, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Let resampled pieces choose among candidates.
+    """Let resampled pieces choose where in the valley.
+
+    Losses jump from point to point, as contacts are met or missed. Each choice is that of a smooth curve through them,
+    and what the curve leaves is drawn anew for each, so that the roughness is part of the spread.
 
     Args:
-        candidates: (C, D).
-        losses: Of every piece (C, S).
+        points: (P, D), at least five.
+        losses: Of every piece (P, S).
+        along: Direction of the valley (D,).
         resamples: How many votes.
         seed: Of the resampling.
 
@@ -78,6 +84,19 @@ def vote(
         Mean and standard deviation of the choices, (D,) each.
     """
     random, count = np.random.default_rng(seed), losses.shape[1]
-    weights = random.multinomial(count, np.full(count, 1 / count), size=resamples)
-    chosen = candidates[np.argmin(weights @ losses.T, axis=1)]
+    place = points @ along
+    order = np.argsort(place)
+    place, points, losses = place[order], points[order], losses[order]
+    fine = np.linspace(place[0], place[-1], _FINE)
+    smooth, curve = (
+        np.polynomial.legendre.legvander(2 * (x - place[0]) / (place[-1] - place[0]) - 1, _DEGREE)
+        for x in (place, fine)
+    )
+    fit = np.linalg.pinv(smooth)
+    mean = np.log(losses.mean(axis=1))
+    rough = np.linalg.norm(mean - smooth @ (fit @ mean)) / np.sqrt(max(1, len(place) - _DEGREE - 1))
+    weights = random.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+    drawn = np.log(weights @ losses.T) + rough * random.standard_normal((resamples, len(place)))
+    where = fine[np.argmin(drawn @ (curve @ fit).T, axis=1)]
+    chosen = np.column_stack([np.interp(where, place, column) for column in points.T])
     return chosen.mean(axis=0), chosen.std(axis=0)

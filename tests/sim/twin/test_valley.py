@@ -38,7 +38,7 @@ def test_the_pieces_vote_for_the_bottom_and_tell_their_doubt():
     for seed in range(3):
         roll, said = _valley(seed)
         candidates, losses = _walked(roll)
-        middle, spread = vote(candidates, losses, resamples=400, seed=0)
+        middle, spread = vote(candidates, losses, ALONG, resamples=400, seed=0)
         exact = np.array([(1 + said.mean()) / 2, (1 - said.mean()) / 2, 0.2])
         deviation = said.std() / np.sqrt(PIECES) / 2
         assert np.allclose(middle, exact, atol=0.06)  # points stand 0.07 apart in each parameter
@@ -59,6 +59,6 @@ def test_a_vote_is_repeatable():
     """The same seed chooses the same."""
     roll, _ = _valley(1)
     candidates, losses = _walked(roll, points=5)
-    first, second = (vote(candidates, losses, resamples=50, seed=4) for _ in range(2))
+    first, second = (vote(candidates, losses, ALONG, resamples=50, seed=4) for _ in range(2))
     assert np.array_equal(first[0], second[0])
     assert np.array_equal(first[1], second[1])
