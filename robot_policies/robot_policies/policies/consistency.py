@@ -6,10 +6,12 @@ Song et al., "Consistency Models", ICML 2023 (arXiv 2303.01469), for action chun
 The teacher is any checkpoint of a denoising policy (`diffusion`, `beso`), with its process, x = alpha A + sigma n, on
 N + 1 levels from noise (0) to data (N). The student f has the teacher's network and starts from its weights:
 
-    f(x, i) = c_skip x / alpha + (1 - c_skip) D(x, i),   c_skip = sigma_d^2 / ((sigma / alpha)^2 + sigma_d^2)
+    f(x, i) = c_skip x / alpha + (1 - c_skip) D(x, i),   c_skip = sigma_d^2 / ((s sigma / alpha)^2 + sigma_d^2)
 
-with the data estimate D of the network. At the last level sigma = 0, so f(x, N) = x: the boundary condition. Every
-point of one path of the teacher's ODE shall be mapped to that path's end:
+with the data estimate D of the network. At the last level sigma = 0, so f(x, N) = x: the boundary condition. s (10, as
+in latent consistency models, Luo et al., 2023, arXiv 2310.04378) confines x to the last levels, so that the student
+begins as the teacher's estimate; with 1 it begins as a mixture of that with noise. Every point of one path of the
+teacher's ODE shall be mapped to that path's end:
 
     training    level i uniform, x_i = alpha A + sigma n
                 x_{i+1} = the teacher's DDIM step from x_i              teacher: frozen
@@ -81,6 +83,7 @@ class ConsistencyPolicyConfig:
         levels: N.
         target_decay: Decay of f' per step; 0 takes f itself.
         sigma_data: sigma_d.
+        boundary_scale: s.
         goal_scale: Classifier-free guidance of the teacher, which the student learns into one call.
         inference: Default inference; a checkpoint accepts another one.
         sampler: Not used; accepted because every training configuration has one.
@@ -91,15 +94,20 @@ class ConsistencyPolicyConfig:
     levels: int = 18
     target_decay: float = 0.95
     sigma_data: float = 0.5
+    boundary_scale: float = 10.0
     goal_scale: float = 1.0
     inference: Mapping[str, Any] = field(default_factory=lambda: {"type": "consistency"})
     sampler: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.levels < 2 or not 0 <= self.target_decay < 1 or self.sigma_data <= 0:
+        if (
+            self.levels < 2
+            or not 0 <= self.target_decay < 1
+            or min(self.sigma_data, self.boundary_scale) <= 0
+        ):
             raise ConfigError(
-                "policy needs levels >= 2, target_decay in [0, 1) and sigma_data > 0, "
-                f"got {self.levels}, {self.target_decay} and {self.sigma_data}"
+                "policy needs levels >= 2, target_decay in [0, 1), sigma_data > 0 and boundary_scale > 0, got "
+                f"{self.levels}, {self.target_decay}, {self.sigma_data} and {self.boundary_scale}"
             )
 
 
@@ -176,8 +184,9 @@ class ConsistencyPolicy(Policy):
         process, data_variance = self.student.process, self.config.sigma_data**2
         time = levels.time.flatten().expand(len(x))
         estimate = process.recover(network(process.network_input(x, levels), time).float(), x, levels)
-        spread = levels.sigma**2 + data_variance * levels.alpha**2
-        return data_variance * levels.alpha / spread * x + levels.sigma**2 / spread * self._bounded(estimate)
+        noise_variance = (self.config.boundary_scale * levels.sigma) ** 2
+        spread = noise_variance + data_variance * levels.alpha**2
+        return data_variance * levels.alpha / spread * x + noise_variance / spread * self._bounded(estimate)
 
     def compute_loss(self, batch: Mapping[str, Any]) -> LossOutput:
         """Return the distillation loss; in training, first move the target towards the student."""

@@ -44,7 +44,8 @@ class Search:
         self._roll, (self.low, self.high) = roll, bounds
         self._free, self._steps = np.array(free), steps[list(free)]
         self.best, self.loss, self.rounds = np.array(start, dtype=float), np.inf, 0
-        self._residual, self._slopes = np.empty(0), np.empty(0)
+        self._residual: np.ndarray = np.zeros((0, 0))  # (S, R), of `best`
+        self._slopes: np.ndarray = np.zeros((0, 0, 0))  # (F, S, R)
         self._choose([self.best])
 
     def draw(self, population: int, components: Sequence[int], seed: int) -> None:
