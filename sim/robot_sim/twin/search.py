@@ -87,7 +87,7 @@ class Search:
         bottom, losses = walk(
             self._roll, self.best, slopes, along, (self.low, self.high), reach=reach, points=points
         )
-        self.best, chosen = vote(bottom, losses, along, resamples=resamples, seed=seed + 1)
+        self.best, chosen = vote(bottom, losses, resamples=resamples, seed=seed + 1)
         self.loss = self.losses([self.best])[0]
         return np.hypot(across, chosen[self._free])
 

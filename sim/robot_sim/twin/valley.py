@@ -3,8 +3,8 @@
 In slow pushing the block goes where the rod goes: much friction with little mass fits nearly as well as the reverse.
 Gauss-Newton stops somewhere in such a valley, as finite differences of contacts are rough and make it look steeper than
 it is, and an uncertainty made of them is several times too small. So points are set along the valley, each is brought
-to the bottom with the other directions, and the pieces vote: resampled pieces (bootstrap) choose where their smoothed
-loss is least, the choices' mean is the estimate (bagging) and their spread its uncertainty.
+to the bottom with the other directions, and the pieces vote: resampled pieces (bootstrap) choose their best point, the
+choices' mean is the estimate (bagging) and their spread its uncertainty.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import numpy as np
 Roll = Callable[[list[np.ndarray]], np.ndarray]
 _SHORTER = 0.8  # of each step across the valley, as slopes are those of one point
 _DAMPING = 0.05
-_DEGREE = 4  # of the polynomial that smooths the logarithm of the loss along the valley
-_FINE = 201
+_TYPICAL_BEND = 0.6745 * np.sqrt(6.0)  # median of |second difference| of independent errors of size one
 
 
 def walk(
@@ -66,17 +65,17 @@ def walk(
 
 
 def vote(
-    points: np.ndarray, losses: np.ndarray, along: np.ndarray, *, resamples: int, seed: int
+    points: np.ndarray, losses: np.ndarray, *, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Let resampled pieces choose where in the valley.
 
-    Losses jump from point to point, as contacts are met or missed. Each choice is that of a smooth curve through them,
-    and what the curve leaves is drawn anew for each, so that the roughness is part of the spread.
+    Losses jump from point to point, as contacts are met or missed, and these jumps are the same for every resample. So
+    their size, from second differences along the valley, is drawn anew for each choice: where the valley is flatter
+    than they are, choices spread over all of it.
 
     Args:
-        points: (P, D), at least five.
+        points: (P, D), in order along the valley, three or more.
         losses: Of every piece (P, S).
-        along: Direction of the valley (D,).
         resamples: How many votes.
         seed: Of the resampling.
 
@@ -84,19 +83,9 @@ def vote(
         Mean and standard deviation of the choices, (D,) each.
     """
     random, count = np.random.default_rng(seed), losses.shape[1]
-    place = points @ along
-    order = np.argsort(place)
-    place, points, losses = place[order], points[order], losses[order]
-    fine = np.linspace(place[0], place[-1], _FINE)
-    smooth, curve = (
-        np.polynomial.legendre.legvander(2 * (x - place[0]) / (place[-1] - place[0]) - 1, _DEGREE)
-        for x in (place, fine)
-    )
-    fit = np.linalg.pinv(smooth)
-    mean = np.log(losses.mean(axis=1))
-    rough = np.linalg.norm(mean - smooth @ (fit @ mean)) / np.sqrt(max(1, len(place) - _DEGREE - 1))
+    bends = np.abs(np.diff(losses.mean(axis=1), n=2))
+    rough = float(np.median(bends)) / _TYPICAL_BEND
     weights = random.multinomial(count, np.full(count, 1 / count), size=resamples) / count
-    drawn = np.log(weights @ losses.T) + rough * random.standard_normal((resamples, len(place)))
-    where = fine[np.argmin(drawn @ (curve @ fit).T, axis=1)]
-    chosen = np.column_stack([np.interp(where, place, column) for column in points.T])
+    drawn = weights @ losses.T + rough * random.standard_normal((resamples, len(points)))
+    chosen = points[np.argmin(drawn, axis=1)]
     return chosen.mean(axis=0), chosen.std(axis=0)
