@@ -155,7 +155,7 @@ def _regression(policy: RegressionPolicy) -> SamplingProgram:
 
 def _consistency(policy: ConsistencyPolicy, values: Mapping[str, Any] | None) -> SamplingProgram:
     inference = policy.inference if values is None else policy._build_inference(values)
-    process, data_variance = policy.student.process, policy.config.sigma_data**2
+    process = policy.student.process
     levels = Levels(*(level.double() for level in policy.levels))
     chosen = torch.linspace(0, policy.config.levels, inference.steps + 1).round().long()[:-1].tolist()
     n, calls = len(chosen), []
@@ -164,10 +164,8 @@ def _consistency(policy: ConsistencyPolicy, values: Mapping[str, Any] | None) ->
         row[k] = float(levels.sigma[i]) if k else process.initial_scale * inference.temperature
         if k:
             row[n + k - 1] = float(levels.alpha[i])
-        alpha, sigma = float(levels.alpha[i]), float(levels.sigma[i])
-        spread = sigma**2 + data_variance * alpha**2
-        call = _call(process, levels, i, tuple(row))
-        calls.append(replace(call, keep=data_variance * alpha / spread, take=sigma**2 / spread))
+        keep, take = policy.boundary(float(levels.alpha[i]), float(levels.sigma[i]))
+        calls.append(replace(_call(process, levels, i, tuple(row)), keep=keep, take=take))
     bounded = 1.0 if policy.student.config.bounded_actions else None
     result = (*[0.0] * (2 * n - 1), 1.0)
     return SamplingProgram(n_draws=n, calls=tuple(calls), result=result, clip=bounded, clip_result=bounded)

@@ -179,14 +179,20 @@ class ConsistencyPolicy(Policy):
             self.target.eval()
         return self
 
+    def boundary(self, alpha: Any, sigma: Any) -> tuple[Any, Any]:
+        """Factors of x and of the data estimate in f; numbers, or tensors of one shape."""
+        noise_variance = (self.config.boundary_scale * sigma) ** 2
+        data_variance = self.config.sigma_data**2
+        spread = noise_variance + data_variance * alpha**2
+        return data_variance * alpha / spread, noise_variance / spread
+
     def consistent(self, network: Network, x: Tensor, levels: Levels) -> Tensor:
         """F of the module docstring; `levels` are scalars or (B, 1, 1), x is (B, T_p, A)."""
-        process, data_variance = self.student.process, self.config.sigma_data**2
+        process = self.student.process
         time = levels.time.flatten().expand(len(x))
         estimate = process.recover(network(process.network_input(x, levels), time).float(), x, levels)
-        noise_variance = (self.config.boundary_scale * levels.sigma) ** 2
-        spread = noise_variance + data_variance * levels.alpha**2
-        return data_variance * levels.alpha / spread * x + noise_variance / spread * self._bounded(estimate)
+        keep, take = self.boundary(levels.alpha, levels.sigma)
+        return keep * x + take * self._bounded(estimate)
 
     def compute_loss(self, batch: Mapping[str, Any]) -> LossOutput:
         """Return the distillation loss; in training, first move the target towards the student."""
