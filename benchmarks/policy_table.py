@@ -116,11 +116,14 @@ TRAININGS = {
             *SIZE[:1],
             # Every row of a batch is compared with all negatives: a batch of 256 with 256 of them takes eight seconds.
             "trainer.batch_size=32",
-            "policy.n_negatives=64",
-            "window.horizon=2",
+            "policy.n_negatives=128",
+            # One action, as an energy over chunks is told from uniform negatives by how smooth a chunk is; and one
+            # observation, as two tell where the arm is going and make the action a copy of that.
+            "window.n_obs_steps=1",
+            "window.horizon=1",
             "window.n_action_steps=1",
         ),
-        (Judged("implicit BC, DFO", {"type": "dfo", "n_samples": 128, "iterations": 5}),),
+        (Judged("implicit BC, DFO", {"type": "dfo", "n_samples": 256, "iterations": 5}),),
     ),
     "consistency": Training(
         ("policy=consistency", *SIZE[1:]),

@@ -6,17 +6,19 @@ r"""PAD and UWM on images: what they do, what they foresee, and what video witho
     python benchmarks/video_policies.py pusht pusht.zarr
     python benchmarks/video_policies.py lift lift.zarr
 
-T_o 1, T_p 8, T_a 8, one future frame 8 steps ahead, 32 px. Episodes are divided once (seed 0): some are held out for
-the errors, `few` keep their actions in the arms of that name, the others are theirs as video without actions:
+T_o 1, T_p 8, T_a 8, one future frame 8 steps ahead, 32 px (pad-conv: 48). Episodes are divided once (seed 0): some
+are held out for the errors, `few` keep their actions in the arms of that name, the others are theirs as video without
+actions:
 
     cloning                 control: regression of the chunk, with UWM's image encoder
     uwm, pad                all demonstrations with their actions
+    pad-conv                the same, PAD that also sees through convolutions, and at 48 px
     uwm-few, pad-few        the few demonstrations alone
     uwm-video, pad-video    half of each batch from them, half from the videos
 
 Every training has the same number of steps and windows per step; there is no choice among checkpoints. Score with a
 95 % bootstrap interval over held-out initial states. Frame errors are mean squared errors of pixels in [0, 1] at
-32 px, of the mean of a few samples, on held-out windows. Rerun to resume: what is finished is kept.
+the policy's own size, of the mean of a few samples, on held-out windows. Rerun to resume: what is finished is kept.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ ARMS = {
     "cloning": Arm("behavior_cloning_mlp"),
     "uwm": Arm("uwm_tiny"),
     "pad": Arm("pad_tiny"),
+    "pad-conv": Arm("pad_conv"),
     "uwm-few": Arm("uwm_tiny", "few"),
     "uwm-video": Arm("uwm_tiny", "video"),
     "pad-few": Arm("pad_tiny", "few"),
@@ -173,7 +176,7 @@ def _noise(seed: int) -> torch.Generator:
 
 
 def foresee(policy: Any, task: Task, batch: dict[str, Tensor]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Errors on held-out windows by name, and the predicted frames (N, 3, 32, 32) in [0, 1] by name."""
+    """Errors on held-out windows by name, and the predicted frames (N, 3, h, w) in [0, 1] by name."""
     observation = {name: batch[name] for name in policy.spec.observation}
     variance = batch[ACTION].float().var(dim=(0, 1))
     moving = variance > 1e-6  # an action component that is never used has no scale to judge errors by

@@ -37,7 +37,7 @@ class FeatureNormalizer(nn.Module):
         low, high = (np.asarray(stats[k], np.float64).reshape(-1) for k in ("min", "max"))
         if low.shape != self.scale.shape:
             raise ConfigError(f"statistics have {low.size} components, the feature has {self.scale.numel()}")
-        constant = (high - low) < constant_range
+        constant = self.constant(stats, constant_range=constant_range).numpy()
         if mode == "min_max":
             scale = np.where(constant, 1.0, 2.0 / np.where(constant, 1.0, high - low))
             offset = np.where(constant, -low, -1.0 - scale * low)
@@ -49,6 +49,12 @@ class FeatureNormalizer(nn.Module):
             scale, offset = np.ones_like(low), np.zeros_like(low)
         self.scale.copy_(torch.as_tensor(scale, dtype=torch.float32))
         self.offset.copy_(torch.as_tensor(offset, dtype=torch.float32))
+
+    @staticmethod
+    def constant(stats: Mapping[str, np.ndarray], *, constant_range: float = 1e-4) -> Tensor:
+        """(D,) bool: which components never move in the data."""
+        low, high = (np.asarray(stats[k], np.float64).reshape(-1) for k in ("min", "max"))
+        return torch.as_tensor((high - low) < constant_range)
 
     def normalize(self, x: Tensor) -> Tensor:
         """Physical (..., D) to normalised units."""

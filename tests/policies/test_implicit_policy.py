@@ -103,7 +103,7 @@ def test_searches_find_the_minimum_of_each_row(search: Langevin | DerivativeFree
         return 40 * (x - centres).square().sum(dim=(2, 3))
 
     start = box * uniform_in_box(torch.randn(3, search.n_samples, 1, 2))
-    found, calls = search(energy, start, lambda: torch.randn_like(start), box)
+    found, calls = search(energy, start, lambda: torch.randn_like(start), torch.full((2,), box))
     assert calls in (5, 60)
     assert found.abs().max() <= box
     best = found[torch.arange(3), energy(found).argmin(dim=1)]
@@ -113,8 +113,29 @@ def test_searches_find_the_minimum_of_each_row(search: Langevin | DerivativeFree
 def test_langevin_moves_by_its_limit_at_most() -> None:
     """However steep the energy, one step moves a component by `limit`."""
     start = torch.full((1, 4, 2, 2), 0.5)
-    found, _ = Langevin(steps=1)(lambda x: 1e6 * x.sum(dim=(2, 3)), start, lambda: torch.zeros_like(start), 1)
+    steep = Langevin(steps=1)
+    found, _ = steep(lambda x: 1e6 * x.sum(dim=(2, 3)), start, lambda: torch.zeros_like(start), torch.ones(2))
     torch.testing.assert_close(found, start - 0.1)
+
+
+@pytest.mark.parametrize("sampler", [DFO, {"type": "langevin", "n_samples": 8, "steps": 5}])
+def test_a_component_that_never_moves_is_not_searched(sampler: dict[str, Any]) -> None:
+    """Its negatives would give the data away, and a searched one could come out up to a unit off on the robot."""
+    spec, stats = example_spec(), example_stats(example_spec())
+    still = {key: value.copy() for key, value in stats[ACTION].items()}
+    for key in ("min", "max", "mean"):
+        still[key][0] = 0.7
+    policy = build_policy(implicit_config(), spec=spec, stats={**stats, ACTION: still})
+    assert isinstance(policy, ImplicitPolicy)
+    assert policy.box[0] == 0
+    torch.testing.assert_close(policy.box[1:], torch.full_like(policy.box[1:], 1.1))
+    loaded = build_policy(implicit_config(), spec=spec, stats=None)
+    loaded.load_state_dict(policy.state_dict())
+    batch = example_batch(spec)
+    actions = loaded.predict_chunk(
+        observation_of(batch), generator=seeds(len(batch[ACTION])), sampler=sampler
+    ).actions
+    torch.testing.assert_close(actions[..., 0], torch.full_like(actions[..., 0], 0.7))
 
 
 def test_loss_of_a_flat_energy_is_the_number_of_choices() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from robot_datasets.features import DEPTH_PREFIX, IMAGE_PREFIX, STATE, Feature
 from robot_datasets.windows import FUTURE_PREFIX
 from robot_policies.configuration import ConfigError
+from robot_policies.networks.dit import ConvStem
 from robot_policies.policies import build_policy
 from robot_policies.policies.frames import FrameContext, join, part
 from robot_policies.policies.pad import PadNetwork, PadNetworkConfig, PadPolicy
@@ -62,6 +64,15 @@ class TestPad(PolicyTests):
         return config()
 
 
+class TestPadStem(PolicyTests):
+    """Observed frames also reach their tokens through convolutions."""
+
+    images = future = True
+
+    def policy_config(self) -> dict:
+        return config(network={**NETWORK, "stem": 8})
+
+
 class TestPadConv(PolicyTests):
     """A codec that learns, EDM, and the original's single action token."""
 
@@ -110,6 +121,50 @@ def test_frames_do_not_see_actions_and_actions_see_all() -> None:
     changed_actions, changed_frames = part(network(image, time, encoded), network.context)
     assert (changed_frames[0] - frames[0]).abs().max() > 0
     assert (changed_actions - actions).abs().amin(dim=(1, 2)).min() > 0
+
+
+def test_a_stem_orders_its_tokens_as_patches_are_ordered() -> None:
+    """A texture in one patch moves that patch's token more than tokens elsewhere (mean over initial weights)."""
+    torch.manual_seed(0)
+    moved = torch.zeros(8, 8)  # [patch that changes, token]
+    for _ in range(30):
+        stem = ConvStem(3, 8, 16, 4)
+        for k, (row, column) in enumerate(itertools.product(range(2), range(4))):
+            frame = torch.zeros(1, 3, 8, 16)
+            before = stem(frame)
+            frame[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = torch.randn(3, 4, 4)
+            moved[k] += (stem(frame) - before).norm(dim=-1)[0].detach()
+    assert moved.argmax(dim=1).tolist() == list(range(8))
+
+
+def test_frames_seen_through_a_stem_still_do_not_see_actions() -> None:
+    """Observed frames alone pass through the stem, and its gradients come from the frames, too."""
+    torch.manual_seed(0)
+    config = PadNetworkConfig(width=16, n_layers=2, n_heads=2, patch=4, stem=8)
+    network = PadNetwork(config, context(latents={TOP: (3, 16, 16)}, obs_dim=3 + 3 * 256))
+    assert network.goal_dim == 0
+    stem = network.stem[TOP.replace(".", "/")]
+    for parameter in network.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    x, time, encoded = torch.randn(2, 1, 8 + 6 * 256), torch.ones(2), torch.randn(2, 1, 3 + 3 * 256)
+    actions, frames = part(network(x, time, encoded), network.context)
+    other = x.clone()
+    other[..., :8] += 1
+    moved_actions, same = part(network(other, time, encoded), network.context)
+    torch.testing.assert_close(same[0], frames[0], atol=0, rtol=0)
+    assert (moved_actions - actions).abs().amin(dim=(1, 2)).min() > 0
+    stem.zero_grad()
+    frames[0].sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in stem.parameters())
+
+
+def test_a_stem_refuses_patches_it_cannot_halve_its_way_to() -> None:
+    """Strided convolutions halve: 6 is not reached."""
+    with pytest.raises(ConfigError, match="patch=6 is not a power of two"):
+        PadNetwork(
+            PadNetworkConfig(width=16, n_layers=1, n_heads=2, patch=6, stem=8),
+            context(latents={TOP: (3, 12, 12)}, obs_dim=3 + 3 * 144),
+        )
 
 
 def test_depth_sees_colour_but_colour_does_not_see_depth() -> None:

@@ -12,6 +12,7 @@ registers) share the blocks; a mask says who may attend to whom.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -142,6 +143,29 @@ def init_dit(module: nn.Module) -> None:
             for layer in (part.mlp[1], part.mlp[3]):
                 assert isinstance(layer, nn.Linear)
                 nn.init.normal_(layer.weight, std=0.02)
+
+
+class ConvStem(nn.Module):
+    """Images (B, C, H, W) to patches (B, H W / patch^2, width) through strided convolutions instead of one matrix.
+
+    Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021 (arXiv 2106.14881): what a transformer
+    of few layers cannot learn from few images, where an edge lies within a patch, convolutions know from the start.
+    """
+
+    def __init__(self, channels: int, stem: int, width: int, patch: int) -> None:
+        super().__init__()
+        stages = patch.bit_length() - 1
+        if 2**stages != patch:
+            raise ConfigError(f"policy.network.stem: patch={patch} is not a power of two")
+        layers: list[nn.Module] = []
+        widths = [channels, *(stem * 2**k for k in range(stages))]
+        for n_in, n_out in itertools.pairwise(widths):
+            layers += [nn.Conv2d(n_in, n_out, 4, 2, 1), nn.GroupNorm(1, n_out), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H W / patch^2, width), row by row as `patchify`."""
+        return self.layers(x).flatten(2).transpose(1, 2)
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:

@@ -4,7 +4,8 @@ Florence et al., "Implicit Behavioral Cloning", CoRL 2021 (arXiv 2109.00137). Th
 energy-based policies, here with the encoders and networks of EBT-Policy (`robot_policies.policies.energy`).
 
 With A a normalised chunk, O the encoded observations, E(a, O) a scalar and negatives a_1..a_N, uniform in the
-box of the actions and, if `refine` is set, moved to low energy by a Langevin chain (a constant to the loss):
+box of the actions (a component that never moves in the data has no width there, or it alone would tell the
+negatives) and, if `refine` is set, moved to low energy by a Langevin chain (a constant to the loss):
 
     training    loss = -log( exp(-E(A)) / (exp(-E(A)) + sum_j exp(-E(a_j))) )                       InfoNCE
                        + penalty * mean_j max(0, max|dE/da_j| - margin)^2                       if refined
@@ -46,14 +47,14 @@ DrawNormal = Callable[[], Tensor]
 
 
 class Search(Protocol):
-    """Moves candidates (B, N, T_p, A) within [-box, box] to low energy; also returns its network calls."""
+    """Moves candidates (B, N, T_p, A) within [-box, box], (A,), to low energy; also returns its network calls."""
 
     @property
     def n_samples(self) -> int:
         """Candidates N per row."""
         ...
 
-    def __call__(self, energy: Energy, start: Tensor, draw: DrawNormal, box: float) -> tuple[Tensor, int]:
+    def __call__(self, energy: Energy, start: Tensor, draw: DrawNormal, box: Tensor) -> tuple[Tensor, int]:
         """Run the search."""
         ...
 
@@ -85,7 +86,7 @@ class Langevin:
                 f"got {self.n_samples}, {self.steps} and {self.limit}"
             )
 
-    def __call__(self, energy: Energy, start: Tensor, draw: DrawNormal, box: float) -> tuple[Tensor, int]:
+    def __call__(self, energy: Energy, start: Tensor, draw: DrawNormal, box: Tensor) -> tuple[Tensor, int]:
         """Run the chain; the result is detached."""
         x = start.detach()
         for k in range(self.steps):
@@ -118,7 +119,7 @@ class DerivativeFree:
                 f"got {self.n_samples}, {self.iterations} and {self.noise}"
             )
 
-    def __call__(self, energy: Energy, start: Tensor, draw: DrawNormal, box: float) -> tuple[Tensor, int]:
+    def __call__(self, energy: Energy, start: Tensor, draw: DrawNormal, box: Tensor) -> tuple[Tensor, int]:
         """Run the search."""
         x = start
         for k in range(self.iterations):
@@ -194,11 +195,15 @@ class ImplicitPolicy(NetworkPolicy):
 
     network: EnergyNetwork
     registry = energy_networks
+    box: Tensor
 
     def __init__(self, config: ImplicitPolicyConfig, spec: PolicySpec, stats: Stats | None) -> None:
         super().__init__(config, spec, stats)
         self.config = config
-        self.box = 1 + 2 * config.boundary
+        box = torch.full(spec.action.shape, 1 + 2 * config.boundary)
+        if stats is not None:
+            box[self.normalizer[ACTION].constant(stats[ACTION])] = 0
+        self.register_buffer("box", box)
         self.inference = searches.build(config.inference, where="policy.inference")
 
     def energies(self, chunks: Tensor, memory: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from robot_policies.configuration import ConfigError, Registry
 from robot_policies.denoising import NoiseSource
 from robot_policies.denoising.guidance import Guidance
 from robot_policies.networks.dit import (
+    ConvStem,
     Dit,
     DitConfig,
     DitHead,
@@ -64,6 +65,8 @@ class PadNetworkConfig(DitConfig):
     Attributes:
         patch: Side of a patch of latents.
         action_tokens: ``step``: one token per action; ``chunk``: one for the whole chunk, as in the original.
+        stem: Channels of strided convolutions through which observed frames reach their patches' tokens besides;
+            null: the latents alone, as in the original, whose autoencoder has seen them through convolutions.
     """
 
     width: int = 1152
@@ -71,6 +74,7 @@ class PadNetworkConfig(DitConfig):
     n_heads: int = 16
     patch: int = 2
     action_tokens: Literal["step", "chunk"] = "step"
+    stem: int | None = None
 
 
 class LatentObservations(ObservationEncoder):
@@ -106,7 +110,7 @@ class PadNetwork(nn.Module):
         self.config, self.context = config, context
         width, seen = config.width, context.n_obs_steps
         self.patch_in, self.patch_out = nn.ModuleDict(), nn.ModuleDict()
-        self.patch_position = nn.ParameterDict()
+        self.patch_position, self.stem = nn.ParameterDict(), nn.ModuleDict()
         levels = []
         for name, (c, h, w) in context.latents.items():
             if h % config.patch or w % config.patch:
@@ -116,6 +120,8 @@ class PadNetwork(nn.Module):
             key, area, n = name.replace(".", "/"), config.patch**2, context.n_future[name]
             self.patch_in[key] = nn.Linear((n + seen) * c * area, width)
             self.patch_out[key] = DitHead(width, width, n * c * area)
+            if config.stem is not None:
+                self.stem[key] = ConvStem(seen * c, config.stem, width, config.patch)
             positions = grid_positions(h // config.patch, w // config.patch, width)
             self.patch_position[key] = nn.Parameter(positions)
             levels += [1 if name.startswith(DEPTH_PREFIX) else 0] * len(positions)
@@ -141,11 +147,7 @@ class PadNetwork(nn.Module):
         actions, frames = part(x, context)
         low_dim, observed, goal = self._split(encoded)
         tokens = [
-            self.patch_in[name.replace(".", "/")](
-                patchify(torch.cat([noisy, seen], dim=1), self.config.patch)
-            )
-            + self.patch_position[name.replace(".", "/")]
-            + self.camera[k]
+            self._patches(name, noisy, seen) + self.camera[k]
             for k, (name, noisy, seen) in enumerate(zip(context.latents, frames, observed, strict=True))
         ]
         state = low_dim.flatten(1)[:, None].expand(-1, len(self.action_position), -1)
@@ -160,6 +162,14 @@ class PadNetwork(nn.Module):
             self._image(name, image, condition) for name, image in zip(context.latents, images, strict=True)
         ]
         return join(self.action_out(chunk, condition).reshape(actions.shape), out)
+
+    def _patches(self, name: str, noisy: Tensor, seen: Tensor) -> Tensor:
+        """Tokens (B, patches, width) of one camera's noisy and observed latents."""
+        key = name.replace(".", "/")
+        tokens = self.patch_in[key](patchify(torch.cat([noisy, seen], dim=1), self.config.patch))
+        if key in self.stem:
+            tokens = tokens + self.stem[key](seen)
+        return tokens + self.patch_position[key]
 
     def _image(self, name: str, tokens: Tensor, condition: Tensor) -> Tensor:
         """Output (B, K C, h, w) of one camera's tokens."""
