@@ -122,12 +122,7 @@ def sample_age(times: np.ndarray, clock: np.ndarray, policy: str) -> np.ndarray:
     Returns:
         (K,) float64 [s], never negative; infinite where the policy has no sample to go by.
     """
-    times, clock = _checked(times, clock)
-    if policy in SELECTING:
-        rows = latest_before(times, clock) if policy == LATEST_BEFORE else nearest(times, clock)
-        return _distance(times, rows, clock)
-    before, after, _ = _neighbours(times, clock, policy)
-    return np.maximum(_distance(times, before, clock), _distance(times, after, clock))
+    return _rows(*_checked(times, clock), policy)[3]
 
 
 def seconds(times: np.ndarray) -> np.ndarray:
@@ -158,7 +153,7 @@ def resample(
     values = np.asarray(values)
     if len(values) != len(times):
         raise DatasetError(f"{len(values)} values for {len(times)} times; expected one time each")
-    age = sample_age(times, clock, policy)
+    before, after, weight, age = _rows(*_checked(times, clock), policy)
     stale = np.flatnonzero(~np.isfinite(age) | (age > max_age))
     if len(stale):
         first = stale[0]
@@ -169,9 +164,7 @@ def resample(
             f"the {policy} one {found}, expected within {max_age:g} s"
         )
     if policy in SELECTING:
-        rows = latest_before(times, clock) if policy == LATEST_BEFORE else nearest(times, clock)
-        return values[rows], age
-    before, after, weight = _neighbours(*_checked(times, clock), policy)
+        return values[before], age
     between = _slerp if policy == SLERP else _lerp
     return between(values[before], values[after], weight), age
 
@@ -189,6 +182,18 @@ def _checked(times: np.ndarray, clock: np.ndarray) -> tuple[np.ndarray, np.ndarr
         row = int(np.flatnonzero(times[1:] < times[:-1])[0]) + 1
         raise ResamplingError(f"sample {row} is earlier than the one before it; sort the samples by time")
     return times, clock
+
+
+def _rows(
+    times: np.ndarray, clock: np.ndarray, policy: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return what each value is made of: the rows before and after, the weight of the later one, and the age."""
+    if policy in SELECTING:
+        rows = latest_before(times, clock) if policy == LATEST_BEFORE else nearest(times, clock)
+        return rows, rows, np.zeros(len(clock)), _distance(times, rows, clock)
+    before, after, weight = _neighbours(times, clock, policy)
+    age = np.maximum(_distance(times, before, clock), _distance(times, after, clock))
+    return before, after, weight, age
 
 
 def _distance(times: np.ndarray, rows: np.ndarray, clock: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The inference as a real process: its answers, its refusals, its end."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -41,6 +43,26 @@ def test_the_process_answers_as_the_policy_does(still_checkpoint: Path):
         assert "status -9" in answers[1].failed
     finally:
         process.close()
+
+
+_LOADED_BY_AN_ANSWER = """
+import sys
+from robot_deploy.inference.block import ObservationBlock
+from robot_deploy.inference.client import InferenceConfig
+from robot_deploy.inference.worker import PolicyServer
+
+server = PolicyServer(vars(InferenceConfig(checkpoint=sys.argv[1])))
+server.attach({"max_bytes": {}, "images": {}}, ObservationBlock(server.spec, {}).descriptor)
+before = set(sys.modules)
+assert "predict_ms" in server.answer({"ticket": 1, "limit": None})
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_the_first_answer_loads_nothing(still_checkpoint: Path):
+    """What answers need is loaded before the process says that it is ready: the first is as quick as the others."""
+    command = [sys.executable, "-c", _LOADED_BY_AN_ANSWER, str(still_checkpoint)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []
 
 
 def test_a_bad_checkpoint_is_refused(tmp_path: Path):

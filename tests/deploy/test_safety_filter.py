@@ -109,6 +109,21 @@ def test_a_distant_target_is_reached_without_overshoot(panda, home):
     assert path.max() < 0.505
 
 
+def test_the_stop_that_the_workspace_check_saw_is_the_stop_told(panda, home):
+    """Knots kept from the check are those of the stored stop, also where the check sent the arm back to it."""
+    workspace = Workspace(SerialTool(PANDA), joints=slice(0, 7), lower=tuple(BOX[0]), upper=tuple(BOX[1]))
+    safety = SafetyFilter(panda, period=0.01, rules=CLAMP, workspace=workspace, batch=3)
+    safety.reset(home)
+    hostile = HostileTargets(panda, batch=3, seed=4, with_nan=False)
+    for _ in range(150):
+        safety.step(hostile.next(safety.state))
+        kept = safety.stop_knots()
+        safety.restore(safety.snapshot())  # forgets what was kept
+        for ours, fresh in zip(kept, safety.stop_knots(), strict=True):
+            np.testing.assert_array_equal(ours, fresh)
+    assert safety.counts[:, Rule.WORKSPACE].any()
+
+
 def test_many_filters_are_one_filter_many_times(panda, home):
     """A filter's motion does not depend on which others run beside it."""
     targets = HostileTargets(panda, batch=4, seed=3, with_nan=False)

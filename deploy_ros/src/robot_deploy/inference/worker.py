@@ -19,6 +19,7 @@ import numpy as np
 
 from robot_datasets.errors import UserError, describe_unexpected
 from robot_datasets.features import is_image
+from robot_deploy.garbage import settle
 from robot_deploy.inference.block import ObservationBlock
 from robot_deploy.inference.messages import receive, send
 from robot_deploy.observation.raw_image import frame_pixels
@@ -65,9 +66,10 @@ class PolicyServer:
         self.block: ObservationBlock | None = None
 
     def _warm_up(self) -> None:
-        from robot_policies.evaluation.inference import try_prediction
+        from robot_policies.evaluation.inference import episode_generator, try_prediction
         from robot_policies.execution import build_executor
 
+        episode_generator(0, 0)  # the first one loads numpy.random, which takes longer than many a prediction
         executor = build_executor(self._hello["executor"], self.spec)
         self.latencies_ms: list[float] = []
         for _ in range(_WARM_UP):
@@ -163,6 +165,7 @@ def _serve(connection: socket.socket) -> None:
     import json
 
     server.attach(json.loads(attach), descriptors[0])
+    settle()
     send(connection, {"ready": True})
     while (request := receive(connection)) is not None:
         try:

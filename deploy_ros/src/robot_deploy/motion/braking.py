@@ -28,7 +28,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robot_deploy.motion.small_arrays import ONE, ZERO, every, some
+
 _ROUND = 1e-9  # a duration this close above a whole number of periods is that number; see `WORKING_SHARE`
+_TINY = np.array(1e-300)
 
 WORKING_SHARE = 1.0 - 1e-6
 """Share of a limit that motions use: rounding, here and in what executes them, never exceeds the rest."""
@@ -79,61 +82,96 @@ def plan_stop(
         The stops. Their accelerations and jerks are within the limits by construction; whether positions and
         speeds are is for the caller to check, with `Stop.end`, `Stop.turn` and `Stop.peak`.
     """
-    a_max, ramp = acceleration_limit, jerk_limit * period  # ramp: change of acceleration within a period
-    sign = np.where(velocity + acceleration * np.abs(acceleration) / (2.0 * jerk_limit) >= 0.0, 1.0, -1.0)
+    t = np.array(period)
+    twist = velocity + acceleration * np.abs(acceleration) / (2.0 * jerk_limit)
+    sign = np.where(twist >= ZERO, ONE, -ONE)
     v, a = sign * velocity, sign * acceleration
+    n1, n2, n3, p = _ramp_hold_release(v, a, acceleration_limit, jerk_limit, t)
+    m0, m1, m2, rest = _zero_then_trapezoid(v, a, acceleration_limit, jerk_limit, t)
+    fall = -(p + a)  # change of the acceleration in the first phase
+    direct = (p >= ZERO) & (fall <= jerk_limit * t * n1) & (n1 + n2 + n3 <= m0 + 2.0 * m1 + m2)
 
-    # Ramp, hold, release.
-    p = np.minimum(np.sqrt(np.maximum(jerk_limit * v + 0.5 * a * a, 0.0)), a_max)
-    n1 = np.maximum(np.ceil((p + a) / ramp - _ROUND), 1.0)
-    n3 = np.maximum(np.ceil(p / ramp - _ROUND), 1.0)
-    gone = (v + 0.5 * period * a * n1) / period  # what the later phases have to take away, per period
-    n2 = np.maximum(np.ceil(gone / np.maximum(p, 1e-300) - 0.5 * (n1 + n3) - _ROUND), 0.0)
-    p = gone / (0.5 * (n1 + n3) + n2)
-
-    # First a to 0, then a trapezoid.
-    m0 = np.maximum(np.ceil(np.abs(a) / ramp - _ROUND), a != 0.0)
-    rest = v + 0.5 * period * a * m0
-    m1 = np.maximum(np.ceil(np.minimum(np.sqrt(np.abs(rest) / jerk_limit), a_max / jerk_limit) / period), 1.0)
-    m2 = np.maximum(np.ceil(np.abs(rest) / (period * np.minimum(a_max, ramp * m1)) - m1 - _ROUND), 0.0)
-    height = rest / (period * (m1 + m2))
-
-    direct = (p >= 0.0) & (-(p + a) <= ramp * n1) & (n1 + n2 + n3 <= m0 + 2.0 * m1 + m2)
-    moving = (velocity != 0.0) | (acceleration != 0.0)
-    t0 = np.where(direct, n1, m0) * period
-    first = np.where(direct, -(p + a) / (period * n1), -a / (period * np.maximum(m0, 1.0)))
-    t3 = np.where(direct, n3, m1) * period
-    release = np.where(direct, p, height) / t3
-    steps = np.stack(
-        [
-            np.where(direct, n1, m0),
-            np.where(direct, 0.0, m1),
-            np.where(direct, n2, m2),
-            np.where(direct, n3, m1),
-        ]
-    )
-    jerk = np.stack([first, np.where(direct, 0.0, -release), np.zeros_like(first), release])
+    none = np.zeros(p.shape)
+    t0, hold, t3 = n1 * t, n2 * t, n3 * t
+    first, release = fall / t0, p / t3
+    steps, jerk = np.array([n1, none, n2, n3]), np.array([first, none, none, release])
+    all_direct = every(direct)  # as a rule: the others are the last few periods of a stop
+    if not all_direct:
+        steps = np.where(direct, steps, np.array([m0, m1, m2, m1]))
+        t0 = steps[0] * t
+        first = np.where(direct, first, -a / (t * np.maximum(m0, ONE)))
+        release = np.where(direct, release, rest / (t * (m1 + m2)) / (m1 * t))
+        jerk = np.array([first, np.where(direct, ZERO, -release), none, release])
 
     # How far and how fast on the way; after the first phase the speed only falls.
-    v1 = v + t0 * (a + 0.5 * first * t0)
-    q1 = t0 * (v + t0 * (0.5 * a + first * t0 / 6.0))
-    hold = n2 * period
-    after_direct = hold * (v1 - 0.5 * p * hold) + p * t3 * t3 / 6.0
-    after_trapezoid = 0.5 * rest * period * (2.0 * m1 + m2)
-    end = q1 + np.where(direct, after_direct, after_trapezoid)
-    crests = (a * first < 0.0) & (np.abs(a) < np.abs(first) * t0)
-    crest = np.where(crests, v - 0.5 * a * a / np.where(crests, first, 1.0), v)
-    turns = v * v1 < 0.0
-    root = np.sqrt(np.maximum(a * a - 2.0 * first * v, 0.0))
-    t_turn = np.where(turns, -2.0 * v / np.where(turns, a + np.copysign(root, a), 1.0), 0.0)
-    turn = t_turn * (v + t_turn * (0.5 * a + first * t_turn / 6.0))
+    change, half_a = first * t0, 0.5 * a
+    v1 = v + t0 * (a + 0.5 * change)
+    after = hold * (v1 - 0.5 * p * hold) + p * t3 * t3 / 6.0
+    if not all_direct:
+        after = np.where(direct, after, 0.5 * rest * t * (2.0 * m1 + m2))
+    end = sign * (t0 * (v + t0 * (half_a + change / 6.0)) + after)
+    jerk = sign * jerk
+    moving = (velocity != ZERO) | (acceleration != ZERO)
+    if not every(moving):
+        jerk, steps, end = (
+            np.where(moving, jerk, ZERO),
+            np.where(moving, steps, ZERO),
+            np.where(moving, end, ZERO),
+        )
     return Stop(
-        jerk=np.where(moving, sign * jerk, 0.0),
-        steps=np.where(moving, steps, 0.0),
-        end=np.where(moving, sign * end, 0.0),
-        turn=sign * turn,
-        peak=np.maximum(np.maximum(np.abs(v), np.abs(v1)), np.abs(crest)),
+        jerk=jerk,
+        steps=steps,
+        end=end,
+        turn=sign * _turn(v, v1, a, first),
+        peak=_peak(v, v1, a, first, change),
     )
+
+
+def _ramp_hold_release(
+    v: np.ndarray, a: np.ndarray, a_max: np.ndarray, j_max: np.ndarray, period: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The lengths n1, n2 and n3 of the three phases [periods], and p; see the module's docstring."""
+    ramp = j_max * period  # change of acceleration within a period
+    p = np.minimum(np.sqrt(np.maximum(j_max * v + 0.5 * a * a, ZERO)), a_max)
+    n1 = np.maximum(np.ceil((p + a) / ramp - _ROUND), ONE)
+    n3 = np.maximum(np.ceil(p / ramp - _ROUND), ONE)
+    gone = (v + 0.5 * period * a * n1) / period  # what the later phases have to take away, per period
+    ramps = 0.5 * (n1 + n3)
+    n2 = np.maximum(np.ceil(gone / np.maximum(p, _TINY) - ramps - _ROUND), ZERO)
+    return n1, n2, n3, gone / (ramps + n2)
+
+
+def _zero_then_trapezoid(
+    v: np.ndarray, a: np.ndarray, a_max: np.ndarray, j_max: np.ndarray, period: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The length m0 of the way to no acceleration, m1 and m2 of the trapezoid's sides and top, and its velocity."""
+    ramp = j_max * period
+    m0 = np.maximum(np.ceil(np.abs(a) / ramp - _ROUND), a != ZERO)
+    rest = v + 0.5 * period * a * m0
+    size = np.abs(rest)
+    m1 = np.maximum(np.ceil(np.minimum(np.sqrt(size / j_max), a_max / j_max) / period), ONE)
+    m2 = np.maximum(np.ceil(size / (period * np.minimum(a_max, ramp * m1)) - m1 - _ROUND), ZERO)
+    return m0, m1, m2, rest
+
+
+def _peak(v: np.ndarray, v1: np.ndarray, a: np.ndarray, first: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """The largest speed of a stop, from the velocities around its first phase."""
+    peak = np.maximum(np.abs(v), np.abs(v1))
+    crests = (a * first < ZERO) & (np.abs(a) < np.abs(change))
+    if not some(crests):
+        return peak
+    crest = np.where(crests, v - 0.5 * a * a / np.where(crests, first, ONE), v)
+    return np.maximum(peak, np.abs(crest))
+
+
+def _turn(v: np.ndarray, v1: np.ndarray, a: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The farthest excursion of a stop whose velocity changes sign in its first phase; 0 for the others."""
+    turns = v * v1 < ZERO
+    if not some(turns):
+        return np.zeros(turns.shape)
+    root = np.sqrt(np.maximum(a * a - 2.0 * first * v, ZERO))
+    time = np.where(turns, -2.0 * v / np.where(turns, a + np.copysign(root, a), ONE), ZERO)
+    return time * (v + time * (0.5 * a + first * time / 6.0))
 
 
 def sample_stop(
@@ -159,19 +197,24 @@ def sample_stop(
         Positions, velocities and accelerations, (N, ...) each; exactly at rest from the end of the stop on.
     """
     q, v, a = state
+    t = np.array(period)
     ends = stop_steps.cumsum(axis=0) - done
-    left = np.clip(ends, 0.0, stop_steps)  # of each phase
-    before = ends.clip(min=0.0) - left
-    starts_v, starts_a = [v], [a]
-    for phase in range(3):
-        t, j = left[phase] * period, stop_jerk[phase]
-        starts_v.append(starts_v[-1] + t * (starts_a[-1] + 0.5 * j * t))
-        starts_a.append(starts_a[-1] + t * j)
-    phase_v, phase_a = np.stack(starts_v), np.stack(starts_a)
+    begun = np.maximum(ends, ZERO)
+    left = np.minimum(begun, stop_steps)  # of each phase
+    before = begun - left
+    # Velocity and acceleration at the beginning of each phase.
+    span, jerk = left[:3] * t, stop_jerk[:3]
+    phase_v, phase_a = np.empty(left.shape), np.empty(left.shape)
+    phase_v[0], phase_a[0] = v, a
+    np.multiply(span, jerk, out=phase_a[1:])
+    phase_a = phase_a.cumsum(axis=0)
+    np.multiply(span, phase_a[:3] + 0.5 * jerk * span, out=phase_v[1:])
+    phase_v = phase_v.cumsum(axis=0)
     steps = np.arange(1.0, count + 1.0).reshape(-1, 1, *[1] * q.ndim)
-    t = np.clip(steps - before, 0.0, left) * period
-    q_at = q + (t * (phase_v + t * (0.5 * phase_a + stop_jerk * (t / 6.0)))).sum(axis=1)
-    v_at = v + (t * (phase_a + stop_jerk * (0.5 * t))).sum(axis=1)
-    a_at = a + (t * stop_jerk).sum(axis=1)
+    x = np.minimum(np.maximum(steps - before, ZERO), left) * t  # time in each phase
+    gained = x * stop_jerk
+    q_at = q + (x * (phase_v + x * (0.5 * phase_a + stop_jerk * (x / 6.0)))).sum(axis=1)
+    v_at = v + (x * (phase_a + 0.5 * gained)).sum(axis=1)
+    a_at = a + gained.sum(axis=1)
     resting = steps[:, 0] >= ends[3]
-    return q_at, np.where(resting, 0.0, v_at), np.where(resting, 0.0, a_at)
+    return q_at, np.where(resting, ZERO, v_at), np.where(resting, ZERO, a_at)

@@ -19,6 +19,7 @@ import numpy as np
 from robot_deploy.motion.tracking import Motion, Target
 
 Interpolation = Literal["cubic", "quintic"]
+_DEGREES = np.arange(6.0)  # of the terms of a quintic
 
 
 def knot_velocity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -37,7 +38,7 @@ class Segment:
         """Fit the polynomial.
 
         Args:
-            start: Position, velocity and acceleration at time 0, (..., n) each.
+            start: Position, velocity and acceleration at time 0, (n,) each.
             end: The same at `duration`; a cubic ignores both accelerations.
             duration: Length [s].
             interpolation: Degree.
@@ -58,17 +59,16 @@ class Segment:
                 -15.0 * d + 8.0 * w0 + 7.0 * w1 + 1.5 * b0 - b1,
                 6.0 * d - 3.0 * (w0 + w1) + 0.5 * (b1 - b0),
             ]
-        self._powers = np.stack(powers)
-        degree = np.arange(len(powers)).reshape(-1, *[1] * np.ndim(q0))
+        self._powers = np.array(powers)
+        degree = _DEGREES[: len(powers), None]
         self._slopes = (self._powers * degree)[1:] / t
         self._bends = (self._slopes * degree[:-1])[1:] / t
 
     def at(self, time: float) -> Motion:
         """Position, velocity and acceleration at a time within [0, duration]; after it, the end goes on."""
         x = min(max(time, 0.0), self.duration) / self.duration
-        q, v, a = (
-            np.tensordot(x ** np.arange(len(c)), c, axes=1) for c in (self._powers, self._slopes, self._bends)
-        )
+        powers = x ** _DEGREES[: len(self._powers)]
+        q, v, a = (np.dot(powers[: len(c)], c) for c in (self._powers, self._slopes, self._bends))
         return (q + v * (time - self.duration), v, np.zeros_like(a)) if time > self.duration else (q, v, a)
 
 

@@ -23,13 +23,16 @@ the same whatever B is. Nothing here knows the time: a call is one period.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from robot_deploy.motion.braking import WORKING_SHARE, Stop, plan_stop, sample_stop
 from robot_deploy.motion.limits import LimitsError, MotionLimits
 from robot_deploy.motion.rules import N_RULES, FilterRules, Rule
-from robot_deploy.motion.tracking import Motion, Target, bounded, choose, follow, tamed
+from robot_deploy.motion.screening import TargetScreen
+from robot_deploy.motion.small_arrays import ONE, ZERO, bounded, every, rows, some
+from robot_deploy.motion.tracking import Motion, Target, choose, follow
 from robot_deploy.motion.workspace import Workspace
 
 POSITION_GUARD = 1e-9
@@ -57,6 +60,25 @@ class FilterStep:
     jerk: np.ndarray
     broken: np.ndarray
     stopped: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Period:
+    """A period that may be executed, and the stop after it: (B, n) arrays, and (4, B, n) for the stop.
+
+    Attributes:
+        jerk: Constant over the period.
+        state: Position, velocity and acceleration at its end.
+        stop_jerk: Of each phase of the stop.
+        stop_steps: Length of each phase [periods].
+        done: Periods of the stop that are over by then.
+    """
+
+    jerk: np.ndarray
+    state: Motion
+    stop_jerk: np.ndarray
+    stop_steps: np.ndarray
+    done: np.ndarray
 
 
 class SafetyFilter:
@@ -99,15 +121,21 @@ class SafetyFilter:
             raise LimitsError(f"command period {period:g} s; expected a positive time")
         self.limits, self.period, self.rules = limits, period, rules or FilterRules()
         self._workspace = workspace
-        self._lower, self._upper = limits.lower + POSITION_GUARD, limits.upper - POSITION_GUARD
-        self._velocity = limits.velocity * WORKING_SHARE
-        self._acceleration = limits.acceleration * WORKING_SHARE
-        self._jerk = limits.jerk * WORKING_SHARE
-        calm = limits.scaled(acceleration=acceleration_share, jerk=jerk_share)
-        self._calm = (calm.acceleration * WORKING_SHARE, calm.jerk * WORKING_SHARE)
-        self._stopping_rules = self.rules.stop_mask()
-        self._inset = 0.0 if workspace is None else workspace.inset(limits, period)
         self._shape = (batch, len(limits))
+        self._none = np.zeros(self._shape)
+        self._lower = rows(limits.lower + POSITION_GUARD, batch)
+        self._upper = rows(limits.upper - POSITION_GUARD, batch)
+        self._velocity = rows(limits.velocity * WORKING_SHARE, batch)
+        self._acceleration = rows(limits.acceleration * WORKING_SHARE, batch)
+        jerk = rows(limits.jerk * WORKING_SHARE, batch)
+        self._plan_stop = partial(
+            plan_stop, acceleration_limit=self._acceleration, jerk_limit=jerk, period=period
+        )
+        calm = limits.scaled(acceleration=acceleration_share, jerk=jerk_share)
+        self._calm = (rows(calm.acceleration * WORKING_SHARE, batch), rows(calm.jerk * WORKING_SHARE, batch))
+        self._screen = TargetScreen(limits, self.rules, period=period, batch=batch)
+        self._stopping_rules = rows(self.rules.stop_mask(), batch)
+        self._inset = 0.0 if workspace is None else workspace.inset(limits, period)
         self.counts = np.zeros((batch, N_RULES), dtype=np.int64)
         self.stopped_by = np.full(batch, -1, dtype=np.int64)
         self._q = np.full(self._shape, np.nan)
@@ -116,8 +144,9 @@ class SafetyFilter:
     def _rest(self) -> None:
         self._v, self._a = np.zeros(self._shape), np.zeros(self._shape)
         self._stop_jerk, self._stop_steps = np.zeros((4, *self._shape)), np.zeros((4, *self._shape))
-        self._done = np.zeros(self._shape)  # periods of the stored stop that were executed
-        self._previous: tuple[np.ndarray, np.ndarray] | None = None
+        self._done = self._none  # periods of the stored stop that were executed
+        self._tail: Motion | None = None  # the stored stop's knots, once somebody asked for them
+        self._screen.forget()
 
     @property
     def state(self) -> Motion:
@@ -144,9 +173,10 @@ class SafetyFilter:
         inside = (q >= self._lower) & (q <= self._upper)  # false for NaN
         if not inside.all():
             row, joint = (int(i) for i in np.argwhere(~inside)[0])
+            low, high = self._lower[row, joint], self._upper[row, joint]
             raise LimitsError(
-                f"joint '{self.limits.names[joint]}' is at {q[row, joint]:.4f}, expected {self._lower[joint]:.4f} to "
-                f"{self._upper[joint]:.4f} (limits with margin); move it there by hand first"
+                f"joint '{self.limits.names[joint]}' is at {q[row, joint]:.4f}, expected {low:.4f} to {high:.4f} "
+                "(limits with margin); move it there by hand first"
             )
         if self._workspace is not None:
             self._workspace.require_inside(q, inset=self._inset)
@@ -173,12 +203,12 @@ class SafetyFilter:
         stop_now = np.zeros(self._shape[0], dtype=bool)
         hold = self._check_deviation(measured, broken)
         if target is None:
-            self._previous, go = None, np.zeros(self._shape[0], dtype=bool)
-            jerk = np.zeros(self._shape)
+            self._screen.forget()
+            go, jerk = np.zeros(self._shape[0], dtype=bool), self._none
         else:
-            target, stop_now = self._screen(target, broken)
+            target, stop_now = self._screen.check(target, self._q, broken)
             jerk = follow(
-                target,
+                self._clipped(target),
                 (self._q, self._v, self._a),
                 lower=self._lower,
                 upper=self._upper,
@@ -189,10 +219,11 @@ class SafetyFilter:
             )
             go = ~hold
         self._latch(broken, stop_now)
-        go = go & (self.stopped_by < 0)
+        go &= self.stopped_by < 0
         chosen = self._move(jerk, go, broken)
-        self._latch(broken, np.zeros_like(stop_now))  # STOPPABLE and WORKSPACE stop from the next period on
-        self.counts += broken
+        self._latch(broken)  # STOPPABLE and WORKSPACE stop from the next period on
+        if some(broken):
+            self.counts += broken
         return FilterStep(
             self._q.copy(), self._v.copy(), self._a.copy(), chosen, broken, self.stopped_by >= 0
         )
@@ -209,7 +240,8 @@ class SafetyFilter:
     def restore(self, snapshot: tuple[np.ndarray, ...]) -> None:
         """Go back to an earlier state of the same filter, whose stored stop is verified as it was then."""
         self._q, self._v, self._a, self._stop_jerk, self._stop_steps, self._done = snapshot
-        self._previous = None
+        self._tail = None
+        self._screen.forget()
 
     def stop_knots(self) -> Motion:
         """The stored stops from the present state to rest.
@@ -218,127 +250,89 @@ class SafetyFilter:
             Positions, velocities and accelerations, (N, B, n) each, at the ends of the next N periods; N is
             the number of periods until the last joint rests, 0 if all do.
         """
-        return sample_stop(
-            self._stop_jerk,
-            self._stop_steps,
-            self._done,
-            (self._q, self._v, self._a),
-            int(self.steps_to_rest.max()),
-            period=self.period,
-        )
+        if self._tail is None:
+            state = (self._q, self._v, self._a)
+            self._tail = self._sampled(self._stop_jerk, self._stop_steps, self._done, state)
+        return self._tail
 
     def _check_deviation(self, measured: np.ndarray | None, broken: np.ndarray) -> np.ndarray:
         if measured is None or self.rules.max_deviation is None:
             return np.zeros(self._shape[0], dtype=bool)
-        with np.errstate(invalid="ignore"):
-            near = np.abs(np.asarray(measured, dtype=np.float64) - self._q) <= self.rules.max_deviation
-        broken[:, Rule.DEVIATION] = ~near.all(axis=1)  # a NaN is far
+        near = np.abs(np.asarray(measured, dtype=np.float64) - self._q) <= self.rules.max_deviation
+        if not every(near):
+            broken[:, Rule.DEVIATION] = ~near.all(axis=1)  # a NaN is far
         return broken[:, Rule.DEVIATION]
 
-    def _screen(self, target: Target, broken: np.ndarray) -> tuple[Target, np.ndarray]:
-        """Check a target, mark what it breaks, clip it to the limits; and say where it goes much too far."""
-        stop_now = np.zeros(self._shape[0], dtype=bool)
-        arrays = [target.velocity, target.acceleration]
-        if target.position is not None:
-            arrays.insert(0, target.position)
-        if any(np.shape(array) != self._shape for array in arrays):
-            broken[:, Rule.SHAPE] = True
-            resting = np.zeros(self._shape)
-            return Target(self._q, resting, resting), stop_now
-        finite = np.ones(self._shape, dtype=bool)
-        for array in arrays:
-            finite &= np.isfinite(array)
-        broken[:, Rule.FINITE] = ~finite.all(axis=1)
-        target = tamed(target, finite, self._q)
-        q, v, a = target.position, target.velocity, target.acceleration
-        speed = np.abs(v) / self.limits.velocity
-        if q is not None:
-            excess = np.maximum(q - self.limits.upper, self.limits.lower - q)
-            broken[:, Rule.POSITION] = (excess > 0.0).any(axis=1)
-            stop_now |= self._too_far(Rule.POSITION, excess)
-            if self._previous is not None:
-                moved = np.abs(q - self._previous[0]) / self.period
-                speed = np.maximum(speed, moved / self.limits.velocity)
-        broken[:, Rule.VELOCITY] = (speed > 1.0 + 1e-9).any(axis=1)
-        stop_now |= self._too_far(Rule.VELOCITY, speed)
-        broken[:, Rule.ACCELERATION] = (np.abs(a) > self.limits.acceleration).any(axis=1)
-        if self._previous is not None:
-            change = np.abs(a - self._previous[1]) / self.period
-            broken[:, Rule.JERK] = (change > self.limits.jerk * (1.0 + 1e-9)).any(axis=1)
-        self._previous = (self._q if q is None else q, a)
+    def _clipped(self, target: Target) -> Target:
+        q = target.position
         return Target(
             None if q is None else bounded(q, self._lower, self._upper),
-            bounded(v, -self._velocity, self._velocity),
-            bounded(a, -self._acceleration, self._acceleration),
-        ), stop_now
+            bounded(target.velocity, -self._velocity, self._velocity),
+            bounded(target.acceleration, -self._acceleration, self._acceleration),
+        )
 
-    def _too_far(self, rule: Rule, excess: np.ndarray) -> np.ndarray:
-        bound = self.rules.setting(rule).stop_above
-        if bound is None:
-            return np.zeros(len(excess), dtype=bool)
-        return np.any(excess > bound, axis=1)
-
-    def _latch(self, broken: np.ndarray, stop_now: np.ndarray) -> None:
+    def _latch(self, broken: np.ndarray, stop_now: np.ndarray | None = None) -> None:
         """Remember the first rule that stops; `stop_now` marks a POSITION or VELOCITY excess beyond its bound."""
         stops = broken & self._stopping_rules
-        stops[:, Rule.POSITION] |= stop_now & broken[:, Rule.POSITION]
-        stops[:, Rule.VELOCITY] |= stop_now & broken[:, Rule.VELOCITY]
-        fresh = (self.stopped_by < 0) & stops.any(axis=1)
-        self.stopped_by = np.where(fresh, stops.argmax(axis=1), self.stopped_by)
+        if stop_now is not None and some(stop_now):
+            stops[:, Rule.POSITION] |= stop_now & broken[:, Rule.POSITION]
+            stops[:, Rule.VELOCITY] |= stop_now & broken[:, Rule.VELOCITY]
+        if some(stops):
+            fresh = (self.stopped_by < 0) & stops.any(axis=1)
+            self.stopped_by = np.where(fresh, stops.argmax(axis=1), self.stopped_by)
 
     def _move(self, jerk: np.ndarray, go: np.ndarray, broken: np.ndarray) -> np.ndarray:
         """Take the step: the strongest share of `jerk` that is verified, or the stored stop. Return its jerk."""
-        stored, stop_state = self._next_of_stop()
-        if not go.any():
-            self._q, self._v, self._a = stop_state
-            self._done = self._done + 1.0
-            return stored
-        state, chosen = stop_state, stored
-        plan_jerk, plan_steps, done = self._stop_jerk, self._stop_steps, self._done + 1.0
-        open_ = np.broadcast_to(go[:, None], self._shape)
+        stored = self._next_of_stop()
+        tail = None
+        if not some(go):
+            period = self._stopping(stored)
+        else:
+            period = self._strongest(stored, jerk, go, broken)
+            if self._workspace is not None:
+                tail = self._sampled(period.stop_jerk, period.stop_steps, period.done, period.state)
+                outside = go & ~self._stays_inside(period, tail)
+                if some(outside):  # the stored stops of an arm were verified together: back to all of them
+                    broken[:, Rule.WORKSPACE] = outside
+                    period, tail = _merged(outside[:, None], self._stopping(stored), period), None
+        self._q, self._v, self._a = period.state
+        self._stop_jerk, self._stop_steps, self._done = period.stop_jerk, period.stop_steps, period.done
+        self._tail = tail
+        return period.jerk
+
+    def _strongest(self, stored: np.ndarray, jerk: np.ndarray, go: np.ndarray, broken: np.ndarray) -> _Period:
+        """The strongest share of `jerk` that is verified, joint by joint; for those without one, the stored stop."""
+        open_, best = go[:, None], None
         for share in _SHARES:
             trial = stored + share * (jerk - stored)
             reached = self._after(trial)
-            stop = plan_stop(
-                reached[1],
-                reached[2],
-                acceleration_limit=self._acceleration,
-                jerk_limit=self._jerk,
-                period=self.period,
-            )
+            stop = self._plan_stop(reached[1], reached[2])
             good = open_ & self._verified(reached, stop)
-            state = choose(good, reached, state)
-            chosen = np.where(good, trial, chosen)
-            plan_jerk = np.where(good, stop.jerk, plan_jerk)
-            plan_steps = np.where(good, stop.steps, plan_steps)
-            done = np.where(good, 0.0, done)
+            period = _Period(trial, reached, stop.jerk, stop.steps, self._none)
+            if every(good):  # as a rule at once, so that nothing has to be chosen
+                return period
+            best = _merged(good, period, best or self._stopping(stored))
             open_ = open_ & ~good
-            if not open_.any():
+            if not some(open_):
                 break
             if share == 1.0:
                 broken[:, Rule.STOPPABLE] = open_.any(axis=1)
-        if self._workspace is not None:
-            outside = go & ~self._stays_inside(plan_jerk, plan_steps, state, done)
-            if outside.any():  # the stored stops of an arm were verified together: back to all of them
-                broken[:, Rule.WORKSPACE] = outside
-                back = outside[:, None]
-                state = choose(back, stop_state, state)
-                plan_jerk = np.where(back, self._stop_jerk, plan_jerk)
-                plan_steps = np.where(back, self._stop_steps, plan_steps)
-                done = np.where(back, self._done + 1.0, done)
-                chosen = np.where(back, stored, chosen)
-        self._q, self._v, self._a = state
-        self._stop_jerk, self._stop_steps, self._done = plan_jerk, plan_steps, done
-        return chosen
+        assert best is not None
+        return best
 
-    def _next_of_stop(self) -> tuple[np.ndarray, Motion]:
-        """The jerk of the stored stop's next period, and where that ends."""
+    def _next_of_stop(self) -> np.ndarray:
+        """The jerk of the stored stop's next period."""
         ends = self._stop_steps.cumsum(axis=0)
         active = (self._done < ends) & (self._done >= ends - self._stop_steps)
-        jerk = np.where(active, self._stop_jerk, 0.0).sum(axis=0)
-        q, v, a = self._after(jerk)
-        rests = self._done + 1.0 >= ends[3]  # the last period ends at rest, but for rounding
-        return jerk, (q, np.where(rests, 0.0, v), np.where(rests, 0.0, a))
+        return np.where(active, self._stop_jerk, ZERO).sum(axis=0)
+
+    def _stopping(self, stored: np.ndarray) -> _Period:
+        """The stored stop's next period, given its jerk, and what is left of the stop."""
+        done = self._done + 1.0
+        q, v, a = self._after(stored)
+        rests = done >= self._stop_steps.sum(axis=0)  # the last period ends at rest, but for rounding
+        state = (q, np.where(rests, ZERO, v), np.where(rests, ZERO, a))
+        return _Period(stored, state, self._stop_jerk, self._stop_steps, done)
 
     def _after(self, jerk: np.ndarray) -> Motion:
         """Position, velocity and acceleration after one period of constant jerk (..., B, n)."""
@@ -357,34 +351,42 @@ class SafetyFilter:
         largest speed.
         """
         q, v, a = reached
-        turns = (self._a * a < 0.0) & (self._a != a)
-        crest = np.where(
-            turns, self._v - 0.5 * self._a**2 * self.period / np.where(turns, a - self._a, 1.0), v
-        )
-        slowest = np.minimum(np.minimum(v, self._v), crest)
-        fastest = np.maximum(np.maximum(v, self._v), crest)
-        reverses = (slowest < 0.0) & (fastest > 0.0)
+        slowest, fastest = np.minimum(v, self._v), np.maximum(v, self._v)
+        turns = (self._a * a < ZERO) & (self._a != a)
+        if some(turns):
+            rise = np.where(turns, a - self._a, ONE)
+            crest = np.where(turns, self._v - 0.5 * self._a**2 * self.period / rise, v)
+            slowest, fastest = np.minimum(slowest, crest), np.maximum(fastest, crest)
+        reverses = (slowest < ZERO) & (fastest > ZERO)
         fastest = np.maximum(fastest, -slowest)
-        detour = np.where(reverses, 0.5 * self.period * fastest, 0.0)
-        low = np.minimum(np.minimum(self._q, q) - detour, q + np.minimum(stop.end, stop.turn))
-        high = np.maximum(np.maximum(self._q, q) + detour, q + np.maximum(stop.end, stop.turn))
+        low, high = np.minimum(self._q, q), np.maximum(self._q, q)
+        if some(reverses):
+            detour = np.where(reverses, 0.5 * self.period * fastest, ZERO)
+            low, high = low - detour, high + detour
+        low = np.minimum(low, q + np.minimum(stop.end, stop.turn))
+        high = np.maximum(high, q + np.maximum(stop.end, stop.turn))
         inside = (low >= self._lower) & (high <= self._upper)
-        slow = np.logical_and(
-            np.maximum(fastest, stop.peak) <= self._velocity, np.abs(a) <= self._acceleration
-        )
-        good: np.ndarray = np.logical_and(inside, slow)
-        return good
+        slow = (np.maximum(fastest, stop.peak) <= self._velocity) & (np.abs(a) <= self._acceleration)
+        return inside & slow
 
-    def _stays_inside(
-        self,
-        stop_jerk: np.ndarray,
-        stop_steps: np.ndarray,
-        state: Motion,
-        done: np.ndarray,
-    ) -> np.ndarray:
-        """(B,) bool: the tool is inside the workspace at `state` and at every knot of the stops after it."""
+    def _sampled(self, jerk: np.ndarray, steps: np.ndarray, done: np.ndarray, state: Motion) -> Motion:
+        """The knots of stops, (N, B, n) each, until the last joint rests."""
+        left = (steps.sum(axis=0) - done).max()
+        return sample_stop(jerk, steps, done, state, max(int(left), 0), period=self.period)
+
+    def _stays_inside(self, period: _Period, tail: Motion) -> np.ndarray:
+        """(B,) bool: the tool is inside the workspace after a period and at every knot of the stops after it."""
         assert self._workspace is not None
-        count = int((stop_steps.sum(axis=0) - done).clip(min=0).max())
-        knots = sample_stop(stop_jerk, stop_steps, done, state, count, period=self.period)[0]
-        path = np.concatenate([state[0][None], knots])
+        path = np.concatenate([period.state[0][None], tail[0]])
         return np.all(self._workspace.inside(path, inset=self._inset), axis=0)
+
+
+def _merged(mask: np.ndarray, first: _Period, second: _Period) -> _Period:
+    """`first` for the joints where `mask` is true, `second` for the others."""
+    return _Period(
+        np.where(mask, first.jerk, second.jerk),
+        choose(mask, first.state, second.state),
+        np.where(mask, first.stop_jerk, second.stop_jerk),
+        np.where(mask, first.stop_steps, second.stop_steps),
+        np.where(mask, first.done, second.done),
+    )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robot_deploy.motion.small_arrays import ZERO, bounded, every
+
 Motion = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Position, velocity and acceleration of the same shape, joints last."""
 
@@ -60,22 +62,23 @@ def follow(
         period: Command period [s].
     """
     q, v, a = state
-    next_v = v + 0.5 * period * (a + target.acceleration)  # if the acceleration became the target's
-    next_q = q + period * (v + period * (a / 3.0 + target.acceleration / 6.0))
+    t, brakes = np.array(period), 2.0 * _RESERVE * acceleration
+    next_v = v + 0.5 * t * (a + target.acceleration)  # if the acceleration became the target's
+    next_q = q + t * (v + t * (a / 3.0 + target.acceleration / 6.0))
     wanted = target.velocity
     if target.position is not None:
         gap = target.position - next_q
         size = np.abs(gap)
-        back = np.minimum(_POSITION_GAIN / period * size, np.sqrt(2.0 * _RESERVE * acceleration * size))
+        back = np.minimum(_POSITION_GAIN / period * size, np.sqrt(brakes * size))
         wanted = wanted + np.copysign(back, gap)
-    room_above = np.sqrt(2.0 * _RESERVE * acceleration * np.maximum(upper - next_q, 0.0))
-    room_below = np.sqrt(2.0 * _RESERVE * acceleration * np.maximum(next_q - lower, 0.0))
+    room_above = np.sqrt(brakes * np.maximum(upper - next_q, ZERO))
+    room_below = np.sqrt(brakes * np.maximum(next_q - lower, ZERO))
     wanted = bounded(wanted, -np.minimum(velocity, room_below), np.minimum(velocity, room_above))
     error = wanted - next_v
     size = np.abs(error)
     push = np.minimum(_VELOCITY_GAIN / period * size, np.sqrt(2.0 * _RESERVE * jerk * size))
     wanted_a = bounded(target.acceleration + np.copysign(push, error), -acceleration, acceleration)
-    return bounded((wanted_a - a) / period, -jerk, jerk)
+    return bounded((wanted_a - a) / t, -jerk, jerk)
 
 
 def choose(mask: np.ndarray, first: Motion, second: Motion) -> Motion:
@@ -87,11 +90,6 @@ def choose(mask: np.ndarray, first: Motion, second: Motion) -> Motion:
     )
 
 
-def bounded(values: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """`np.clip` for arrays of a few joints, at a third of its cost."""
-    return np.minimum(np.maximum(values, lower), upper)
-
-
 def tamed(target: Target, finite: np.ndarray, position: np.ndarray) -> Target:
     """Return a target without NaN, infinity, or numbers so large that they overflow.
 
@@ -100,12 +98,12 @@ def tamed(target: Target, finite: np.ndarray, position: np.ndarray) -> Target:
         finite: (B, n) bool: joints whose target is finite; the others get the one to stay.
         position: (B, n) where the joints are.
     """
-    zero = np.zeros_like(position)
-    q = target.position
+    q, v, a = target.position, target.velocity, target.acceleration
+    if not every(finite):
+        q = None if q is None else np.where(finite, q, position)
+        v, a = np.where(finite, v, ZERO), np.where(finite, a, ZERO)
     return Target(
-        None if q is None else bounded(np.where(finite, q, position), -_HUGE, _HUGE),
-        bounded(np.where(finite, target.velocity, zero), -_HUGE, _HUGE),
-        bounded(np.where(finite, target.acceleration, zero), -_HUGE, _HUGE),
+        None if q is None else bounded(q, -_HUGE, _HUGE), bounded(v, -_HUGE, _HUGE), bounded(a, -_HUGE, _HUGE)
     )
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from robot_deploy.motion.limits import LimitsError
 from robot_deploy.motion.safety_filter import FilterStep, SafetyFilter
+from robot_deploy.motion.small_arrays import rests
 from robot_deploy.motion.tracking import Motion, Target
 
 
@@ -117,7 +118,7 @@ class CommittedPlan:
     @property
     def at_rest(self) -> bool:
         """Whether nothing moves from the present knot on."""
-        return all((knot[1] == 0.0).all() and (knot[2] == 0.0).all() for knot in self._knots)
+        return all(rests(knot[1]) and rests(knot[2]) for knot in self._knots)
 
     @property
     def commanded(self) -> np.ndarray:
@@ -182,10 +183,7 @@ class CommittedPlan:
     def trajectory(self) -> Trajectory:
         """The message: from the present knot to rest."""
         tail = self._safety.stop_knots()
-        q, v, a = (
-            np.concatenate([np.concatenate([knot[i] for knot in self._knots]), tail[i][:, 0]])
-            for i in range(3)
-        )
+        q, v, a = (np.concatenate([*(knot[i] for knot in self._knots), tail[i][:, 0]]) for i in range(3))
         return Trajectory(
             self._safety.limits.names,
             self._origin_ns + self._index * self._period_ns,

@@ -8,6 +8,7 @@ because ticks jitter, and taking whole knots would send one twice and leave the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,17 @@ MESSAGES: dict[str, Any] = {
     "forward_position": Float64MultiArray,
     "servo_twist": TwistStamped,
 }
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A controller's kind, joints, publisher and frame; and the message of one that takes trajectories."""
+
+    kind: str
+    names: tuple[str, ...]
+    publisher: Any
+    frame: str
+    message: TrajectoryMessage
 
 
 class Outputs:
@@ -53,7 +65,8 @@ class Outputs:
         config.check_targets(joints)
         commands = config.mode in ("live", "tracker")
         self._node = node
-        self._entries: list[tuple[str, tuple[str, ...], Any, str]] = []
+        self._entries: list[_Entry] = []
+        period_ns = round(1e9 / config.runtime_config().command_rate)
         self.topics: list[str] = []
         for entry in config.targets:
             target = entry.resolve()
@@ -63,17 +76,20 @@ class Outputs:
                 )
             topic = target.topic if commands else f"~/shadow{target.topic}"
             publisher = node.create_publisher(MESSAGES[target.kind], topic, COMMAND)
-            self._entries.append((target.kind, entry.joints or joints, publisher, entry.frame))
+            names = entry.joints or joints
+            message = TrajectoryMessage(names, period_ns)
+            self._entries.append(_Entry(target.kind, names, publisher, entry.frame, message))
             self.topics.append(publisher.topic_name)
         self.watched = tuple(self.topics) if commands else ()
         # The first message of a type loads its converters, which takes tens of milliseconds: not while an arm moves.
-        for kind, _, _, _ in self._entries:
-            serialize_message(_example(kind))
+        for entry in self._entries:
+            trajectory = entry.kind == "joint_trajectory"
+            serialize_message(entry.message.example() if trajectory else MESSAGES[entry.kind]())
 
     def close(self) -> None:
         """Destroy the publishers."""
-        for _, _, publisher, _ in self._entries:
-            self._node.destroy_publisher(publisher)
+        for entry in self._entries:
+            self._node.destroy_publisher(entry.publisher)
         self._entries = []
 
     def publishers(self) -> int:
@@ -89,45 +105,78 @@ class Outputs:
             clock_ns: The clock of message stamps at the same moment [ns].
         """
         begin_ns = clock_ns + trajectory.start_ns - now_ns
-        for kind, names, publisher, frame in self._entries:
-            part = trajectory if names == trajectory.names else trajectory.select(names)
-            if kind == "joint_trajectory":
-                publisher.publish(trajectory_message(part, begin_ns))
-            elif kind == "forward_position":
+        for entry in self._entries:
+            part = trajectory if entry.names == trajectory.names else trajectory.select(entry.names)
+            if entry.kind == "joint_trajectory":
+                entry.publisher.publish(entry.message.filled(part, begin_ns))
+            elif entry.kind == "forward_position":
                 position, _, _ = part.at(now_ns + part.period_ns)
-                publisher.publish(Float64MultiArray(data=position.tolist()))
+                entry.publisher.publish(Float64MultiArray(data=position.tolist()))
             else:
                 _, velocity, _ = part.at(now_ns + part.period_ns)
-                publisher.publish(_twist(velocity, clock_ns, frame))
+                entry.publisher.publish(_twist(velocity, clock_ns, entry.frame))
 
 
-def _example(kind: str) -> Any:
-    if kind == "joint_trajectory":
-        rest = np.zeros((2, 1))
-        return trajectory_message(Trajectory(("joint",), 0, 10_000_000, rest, rest, rest), 0)
-    return MESSAGES[kind]()
+class TrajectoryMessage:
+    """A message that is filled again and again: making its some hundred objects takes longer than all the rest."""
 
+    def __init__(self, names: tuple[str, ...], period_ns: int) -> None:
+        """Make a message without points.
 
-def trajectory_message(trajectory: Trajectory, begin_ns: int) -> JointTrajectory:
-    """Return a motion as a message whose first point is at `begin_ns` [ns], in the clock of the stamps."""
-    message = JointTrajectory(joint_names=list(trajectory.names))
-    message.header.stamp = from_ns(begin_ns)
-    # Of the knots at rest at the end, two say it all: where rest begins, and the last one, which lies in the future.
-    moving = np.flatnonzero((trajectory.velocities != 0.0).any(axis=1))
-    rests = int(moving[-1]) + 1 if len(moving) else 0
-    kept = np.unique([*range(min(rests, len(trajectory) - 1) + 1), len(trajectory) - 1])
-    seconds, rest = np.divmod(kept * trajectory.period_ns, 1_000_000_000)
-    message.points = [
-        JointTrajectoryPoint(positions=q, velocities=v, time_from_start=Duration(sec=s, nanosec=n))
-        for q, v, s, n in zip(
-            trajectory.positions[kept].tolist(),
-            trajectory.velocities[kept].tolist(),
-            seconds.tolist(),
-            rest.tolist(),
-            strict=True,
-        )
-    ]
-    return message
+        Args:
+            names: (n) joint names.
+            period_ns: Time between knots [ns].
+        """
+        self._message = JointTrajectory(joint_names=list(names))
+        self._period_ns = period_ns
+        self._points: list[JointTrajectoryPoint] = []  # of knots 0, 1, ...
+        self._places: list[tuple[np.ndarray, np.ndarray]] = []  # their positions and velocities, (n,) each
+        self._end, self._end_place = self._point(0)
+
+    def example(self) -> JointTrajectory:
+        """Return a motion that stays where it is, as a message."""
+        rest = np.zeros((2, len(self._message.joint_names)))
+        names = tuple(self._message.joint_names)
+        return self.filled(Trajectory(names, 0, self._period_ns, rest, rest, rest), 0)
+
+    def filled(self, trajectory: Trajectory, begin_ns: int) -> JointTrajectory:
+        """Return a motion as a message that is good until the next call.
+
+        Args:
+            trajectory: A motion of the joints of the message.
+            begin_ns: Time of its first point in the clock of the stamps [ns].
+        """
+        self._message.header.stamp = from_ns(begin_ns)
+        # Of the knots at rest at the end, two say it all: where rest begins, and the last one, in the future.
+        moving = np.flatnonzero((trajectory.velocities != 0.0).any(axis=1))
+        last = len(trajectory) - 1
+        kept = min(int(moving[-1]) + 1 if len(moving) else 0, last) + 1
+        while len(self._points) < kept:
+            point, place = self._point(len(self._points))
+            self._points.append(point)
+            self._places.append(place)
+        q, v = trajectory.positions, trajectory.velocities
+        for k, place in enumerate(self._places[:kept]):
+            place[0][:], place[1][:] = q[k], v[k]
+        points = self._points[:kept]
+        if kept <= last:
+            self._end_place[0][:], self._end_place[1][:] = q[last], v[last]
+            self._end.time_from_start = self._time(last)
+            points.append(self._end)
+        self._message.points = points
+        return self._message
+
+    def _point(self, knot: int) -> tuple[JointTrajectoryPoint, tuple[np.ndarray, np.ndarray]]:
+        zeros = [0.0] * len(self._message.joint_names)
+        point = JointTrajectoryPoint(positions=zeros, velocities=zeros, time_from_start=self._time(knot))
+        return point, (
+            np.frombuffer(point.positions),
+            np.frombuffer(point.velocities),
+        )  # writable: their memory
+
+    def _time(self, knot: int) -> Duration:
+        seconds, rest = divmod(knot * self._period_ns, 1_000_000_000)
+        return Duration(sec=seconds, nanosec=rest)
 
 
 def _twist(velocity: np.ndarray, clock_ns: int, frame: str) -> TwistStamped:

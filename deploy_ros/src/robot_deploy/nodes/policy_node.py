@@ -28,6 +28,7 @@ from robot_datasets.errors import UserError
 from robot_datasets.mapping import ConfigError
 from robot_deploy.action_contract import contracted
 from robot_deploy.deployment import DeploymentConfig, load_deployment
+from robot_deploy.garbage import settle, unsettle
 from robot_deploy.inference.client import Answer, InferenceConfig, InferenceProcess
 from robot_deploy.motion.limits import LimitsError, MotionLimits, in_order_of
 from robot_deploy.nodes.command_loop import CommandLoop
@@ -203,6 +204,7 @@ class PolicyNode(LifecycleNode):
         self._track = self.create_subscription(JointState, config.track, track, SENSOR)
         self._person.listen(config)
         period_ns = round(1e9 / runtime_config.command_rate)
+        settle()
         self._loop = CommandLoop(
             period_ns, self._commander.tick, self._fault, priority=self._values["realtime_priority"]
         )
@@ -234,6 +236,7 @@ class PolicyNode(LifecycleNode):
 
     def _release(self) -> None:
         """End what `_configure` began, as far as it came."""
+        unsettle()
         if self._loop is not None:
             self._loop.stop()
         if self._inference is not None:

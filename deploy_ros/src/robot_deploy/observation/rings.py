@@ -92,6 +92,8 @@ class SampleRing:
         self._fingerprint: int | None = None
         self._since_ns = 0  # stamp from which on the payload has been the same
         self._latency_ns = round(config.latency_ms * 1e6)
+        self._last_names: tuple[str, ...] = ()
+        self._last_order: np.ndarray | Reason = Reason.MISSING_JOINT  # of no names
 
     def add(self, payload: object, *, stamp_ns: int, now_ns: int, names: Sequence[str] = ()) -> Reason | None:
         """Take a sample.
@@ -140,9 +142,21 @@ class SampleRing:
             return 0
         return self._samples[-1][0] + self._latency_ns - self._since_ns
 
-    def samples(self) -> tuple[np.ndarray, list[object]]:
-        """Times (N,) int64 [ns], increasing, and payloads."""
-        return np.array([t for t, _ in self._samples], dtype=np.int64), [p for _, p in self._samples]
+    def samples(self, since_ns: int = 0) -> tuple[np.ndarray, list[object]]:
+        """The samples on which values from a time on rest: back to the last one at or before it.
+
+        Args:
+            since_ns: The time [ns].
+
+        Returns:
+            Times (N,) int64 [ns], increasing, and payloads.
+        """
+        newest: deque[tuple[int, object]] = deque()
+        for sample in reversed(self._samples):
+            newest.appendleft(sample)
+            if sample[0] <= since_ns:
+                break
+        return np.array([t for t, _ in newest], dtype=np.int64), [p for _, p in newest]
 
     def _refusal(self, stamp_ns: int, now_ns: int) -> Reason | None:
         if stamp_ns <= 0:
@@ -158,18 +172,31 @@ class SampleRing:
         if self.config.kind == "pose":
             if values.shape != (7,):
                 return values, Reason.WRONG_SIZE
-        elif values.shape != (len(names),) or len(set(names)) != len(names):
+        elif values.shape != (len(names),):
             return values, Reason.WRONG_SIZE
         else:
-            place = {name: index for index, name in enumerate(names)}
-            if any(name not in place for name in self.config.names):
-                return values, Reason.MISSING_JOINT
-            values = values[[place[name] for name in self.config.names]]
+            order = self._order(tuple(names))
+            if isinstance(order, Reason):
+                return values, order
+            values = values[order]
         if not np.isfinite(values).all():
             return values, Reason.NOT_FINITE
         if self.config.kind == "pose" and not np.linalg.norm(values[3:]) > 0.5:
             return values, Reason.NOT_FINITE
         return values, None
+
+    def _order(self, names: tuple[str, ...]) -> np.ndarray | Reason:
+        """Where the wanted components are among `names`, or why they are not; a source repeats its names."""
+        if names != self._last_names:
+            place = {name: index for index, name in enumerate(names)}
+            self._last_names = names
+            if len(place) != len(names):
+                self._last_order = Reason.WRONG_SIZE
+            elif any(name not in place for name in self.config.names):
+                self._last_order = Reason.MISSING_JOINT
+            else:
+                self._last_order = np.array([place[name] for name in self.config.names], dtype=np.intp)
+        return self._last_order
 
 
 def _fingerprint(payload: object) -> int:

@@ -181,7 +181,7 @@ class WindowBuilder:
 
     def _resampled(self, source: str, clock: np.ndarray) -> np.ndarray | tuple[bytes, ...] | Problem:
         ring = self._rings[source]
-        times, payloads = ring.samples()
+        times, payloads = ring.samples(int(clock[0]))
         gap = ring.config.max_gap_ms * 1e-3
         try:
             if ring.config.kind == "image":
