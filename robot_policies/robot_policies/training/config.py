@@ -73,7 +73,12 @@ class DatasetConfig:
     statistics: Literal["own", "pooled"] = "own"
 
     def __post_init__(self) -> None:
-        _require(bool(self.path) != bool(self.mixture), "dataset", "set either path or mixture")
+        _require(
+            bool(self.path) != bool(self.mixture),
+            "dataset",
+            f"set either path or mixture; path is '{self.path}' (dataset.path='' unsets it), "
+            f"mixture has {len(self.mixture)} stores",
+        )
         _require(len(self.observation) > 0, "dataset.observation", "name at least one feature")
         _require(0 <= self.val_ratio < 1, "dataset.val_ratio", f"expected 0 <= x < 1, got {self.val_ratio}")
         _require(all(s.weight > 0 for s in self.mixture), "dataset.mixture", "weights must be > 0")
