@@ -158,13 +158,13 @@ def test_frames_seen_through_a_stem_still_do_not_see_actions() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in stem.parameters())
 
 
-def test_a_stem_refuses_patches_it_cannot_halve_its_way_to() -> None:
-    """Strided convolutions halve: 6 is not reached."""
-    with pytest.raises(ConfigError, match="patch=6 is not a power of two"):
-        PadNetwork(
-            PadNetworkConfig(width=16, n_layers=1, n_heads=2, patch=6, stem=8),
-            context(latents={TOP: (3, 12, 12)}, obs_dim=3 + 3 * 144),
-        )
+@pytest.mark.parametrize(
+    ("patch", "stem", "told"), [(6, 8, "patch=6 is not a power of two"), (4, 0, "at least 1 channel")]
+)
+def test_a_stem_refuses_what_it_cannot_be_built_of(patch: int, stem: int, told: str) -> None:
+    """Strided convolutions halve, so 6 is not reached; and they need channels."""
+    with pytest.raises(ConfigError, match=told):
+        ConvStem(3, stem, 16, patch)
 
 
 def test_depth_sees_colour_but_colour_does_not_see_depth() -> None:

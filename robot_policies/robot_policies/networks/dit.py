@@ -155,6 +155,8 @@ class ConvStem(nn.Module):
     def __init__(self, channels: int, stem: int, width: int, patch: int) -> None:
         super().__init__()
         stages = patch.bit_length() - 1
+        if stem < 1:
+            raise ConfigError(f"policy.network.stem: expected at least 1 channel or null, got {stem}")
         if 2**stages != patch:
             raise ConfigError(f"policy.network.stem: patch={patch} is not a power of two")
         layers: list[nn.Module] = []
